@@ -1,0 +1,87 @@
+/*
+ * Stored responses, shared by all threads, inside a fixed budget of bytes.
+ *
+ * Moves references and counts bytes. Whether a response may be stored or reused is asked of policies/ beforehand.
+ * Sharded by the key's hash: N shards, in each a ck_rhs that many read without a lock while one writer holds the
+ * shard's mutex, LRU lists (shared and user-scoped apart), an expiry index and an index by url.
+ *
+ * Ownership  The store owns one reference to each stored response in it and gives it up through its epoch.
+ *            store_acquire gives the caller a reference of their own: stored_release, once.
+ * Errors     A cache may always decline: store_put false means "not stored".
+ * Threads    Any thread that has a struct store_thread of its own (registered before use, kept until the process ends
+ * or store_thread_destroy). Nothing waits for I/O. No call into another module while in an epoch section.
+ */
+#ifndef WEIR_CACHE_STORE_H
+#define WEIR_CACHE_STORE_H
+
+#include "cache/stored.h"
+#include "cache/thread.h"
+
+struct store;
+struct store_thread; /* one thread's epoch record and counters */
+
+struct store_options {
+    size_t bytes_max; /* stored bytes, index, flights' bodies together */
+    unsigned shards;  /* 0: auto from threads; rounded up to a power of two */
+    unsigned threads;
+    uint64_t seed; /* of the hash: random for each process */
+};
+
+struct store *store_create(const struct store_options *options) MUST_USE; /* NULL: out of memory */
+void store_destroy(struct store *store);                                  /* no thread uses it any more */
+void store_resize(struct store *store, size_t bytes_max);
+
+struct store_thread *store_thread_create(struct store *store) MUST_USE;
+void store_thread_destroy(struct store_thread *t);
+
+/* XXH3-128 of the whole key with the store's seed. */
+struct key_hash store_hash(const struct store *store, struct bytes key);
+
+/* What is stored under exactly these key bytes, whatever kind it is (stored.h), fresh or stale; NULL on a miss. Takes
+ * no lock. A use, as far as eviction is concerned: the LRU position is renewed at most once in LRU_TOUCH_MS, and then
+ * only if the shard's lock is free. */
+struct stored *store_acquire(struct store_thread *t, struct key_hash hash, struct bytes key,
+                             struct mono_ms now) MUST_USE;
+
+/* Takes the place of what is stored under the same key. The caller keeps its own reference. Makes room first. False:
+ * too large for the budget, or out of memory, or `born` (stored.h) is older than a purge that covers it
+ * (store_purge_*): the check and the insertion are one step. */
+bool store_put(struct store_thread *t, struct stored *s, struct mono_ms now) MUST_USE;
+
+/* Removes that very object, if it is still the one stored. */
+void store_remove(struct store_thread *t, struct stored *s);
+
+/* Purges take effect for all that was born (store_birth) before the call returns; what is born later is not touched.
+ * soft: marks stale (stored_expire) instead of dropping. Markers (STORED_VARY, STORED_PASS) are dropped silently in
+ * hard purges and not counted. Returns how many responses were dropped or marked. url: key.h's url part, all scopes and
+ * variants. prefix: see key_url_has_prefix. store_purge_prefix and _all take each shard's lock in turn, in bounded
+ * steps. */
+size_t store_purge_url(struct store_thread *t, struct bytes key_url, bool soft);
+size_t store_purge_prefix(struct store_thread *t, struct bytes url_prefix, bool soft);
+size_t store_purge_all(struct store_thread *t, bool soft);
+
+/* A ticket to be taken before a fetch starts and kept in the response (stored_options.born): monotonic over the
+ * process. */
+uint64_t store_birth(struct store *store);
+/* Has a purge that covers this url happened since that birth? (Bounded memory: may say yes wrongly after very many url
+ * or prefix purges in the meantime, never no wrongly.) */
+bool store_purged_since(struct store *store, struct bytes key_url, uint64_t birth);
+
+/* Drops up to `max` entries whose usefulness has ended; called by each thread a few times a second. */
+void store_expire(struct store_thread *t, struct mono_ms now, unsigned max);
+
+/* Bytes of bodies still in flight count too: charge before allocating, discharge after freeing. False: no room
+ * even after evicting everything else. */
+bool store_charge(struct store_thread *t, size_t bytes, struct mono_ms now) MUST_USE;
+void store_discharge(struct store_thread *t, size_t bytes);
+
+struct store_figures {
+    uint64_t used_bytes, limit_bytes, objects, evicted, expired;
+};
+void store_figures(struct store *store,
+                   struct store_figures *out); /* any thread; responses only, no markers, in `objects` */
+
+/* Runs ck_epoch_poll for this thread; called once in a while from the loop, outside of any section. */
+void store_thread_poll(struct store_thread *t);
+
+#endif

@@ -1,0 +1,71 @@
+/*
+ * How long a response is fresh and how old it is (RFC 9111 sections 4.2.1 to 4.2.3), with a tier's word
+ * where the origin states no lifetime of its own.
+ *
+ * Threads  Pure, any thread. All durations in milliseconds.
+ */
+#ifndef WEIR_POLICIES_FRESHNESS_H
+#define WEIR_POLICIES_FRESHNESS_H
+
+#include "policies/cache_control.h"
+#include "policies/clock.h"
+
+/* What a tier says (conf `ttl:`). < 0: the tier does not say. */
+struct tier_status {
+    int first, last; /* inclusive range of status codes */
+    int64_t fresh_ms;
+};
+
+struct tier {
+    const char *name;
+    int64_t fresh_ms;
+    int64_t stale_while_revalidate_ms, stale_if_error_ms;
+    unsigned jitter_percent; /* 0..100: shortens a lifetime by up to that much, never lengthens it */
+    const struct tier_status *statuses;
+    size_t nstatuses;
+};
+
+struct lifetimes {
+    int64_t fresh_ms;                  /* freshness lifetime, counted in current age */
+    int64_t stale_while_revalidate_ms; /* 0: none. Counted from the end of the freshness lifetime */
+    int64_t stale_if_error_ms;
+    int64_t initial_age_ms; /* corrected_initial_age at response_time */
+    bool explicit_;         /* the origin stated the lifetime */
+    bool revalidate_always; /* no-cache: never used without validation */
+    bool must_revalidate;   /* once stale never used without validation (must-revalidate, proxy-revalidate, s-maxage) */
+};
+
+struct freshness_facts {
+    int status;
+    struct fields fields; /* of the response, as the origin sent them */
+    const struct cache_control *cc;
+    const struct tier *tier; /* NULL: none */
+    bool ignore_origin;      /* origin_cache_control: ignore: the tier alone decides */
+    bool user_scope;         /* a private cache for one user: s-maxage and proxy-revalidate do not bind */
+    struct wall_s request_time, response_time;
+    int64_t response_delay_ms; /* monotonic time between request and response */
+    uint32_t random;           /* for jitter: any value, uniformly distributed */
+};
+
+struct lifetimes freshness_of(const struct freshness_facts *facts);
+
+/* current_age of RFC 9111 section 4.2.3, never negative. */
+int64_t freshness_age_ms(const struct lifetimes *l, struct mono_ms response_time, struct mono_ms now);
+
+enum reuse {
+    REUSE_FRESH,                  /* send it */
+    REUSE_STALE_WHILE_REVALIDATE, /* send it, and refresh behind the client's back */
+    REUSE_VALIDATE,               /* ask the origin first */
+};
+enum reuse freshness_reuse(const struct lifetimes *l, int64_t age_ms);
+
+/* May it stand in for an origin that failed (RFC 5861 section 4)? */
+bool freshness_stale_if_error(const struct lifetimes *l, int64_t age_ms);
+
+/* Past every window: nothing will ever use it, but for validation. */
+int64_t freshness_useful_ms(const struct lifetimes *l); /* age at which that is so */
+
+/* The Age field's value: whole seconds, at most 2^31. */
+int64_t freshness_age_field(int64_t age_ms);
+
+#endif

@@ -1,0 +1,36 @@
+/*
+ * Is a request personal, and whose is it (RFC 9111 section 3.5, CONFIG scope and ignore_cookies)?
+ *
+ * Threads  Pure, any thread.
+ */
+#ifndef WEIR_POLICIES_PERSONAL_H
+#define WEIR_POLICIES_PERSONAL_H
+
+#include "policies/field.h"
+#include "policies/pattern.h"
+
+struct cookie {
+    struct bytes name, value;
+};
+
+/* Takes the next cookie of a Cookie field's value; *rest starts as the whole value and shrinks. */
+bool cookie_next(struct bytes *rest, struct cookie *out);
+
+/* The value of a cookie in all Cookie lines, the first of that name; BYTES_NONE without. */
+struct bytes cookie_value(struct fields request, struct bytes name);
+
+struct personal_rules {
+    bool ignore_all_cookies;         /* ignore_cookies: on */
+    struct patterns ignore_cookies;  /* list */
+    const struct bytes *key_cookies; /* those in the key do not make a request personal */
+    size_t nkey_cookies;
+};
+
+struct personal {
+    bool authorization;
+    bool cookie; /* at least one that neither the key nor ignore_cookies names */
+};
+
+struct personal personal_judge(const struct personal_rules *rules, struct fields request);
+
+#endif

@@ -1,0 +1,54 @@
+/*
+ * May a response be stored, and for whom (RFC 9111 section 3, 3.5; SEMANTICS of personal requests).
+ *
+ * The same verdict decides about sharing it with the requests that wait for it: what may not be stored is
+ * never handed to a second client.
+ * Threads  Pure, any thread.
+ */
+#ifndef WEIR_POLICIES_STORING_H
+#define WEIR_POLICIES_STORING_H
+
+#include "policies/freshness.h"
+
+enum storing {
+    STORING_OK = 0,
+    STORING_METHOD,  /* only GET is stored */
+    STORING_STATUS,  /* no cacheable status, nothing explicit */
+    STORING_PARTIAL, /* 206, Content-Range */
+    STORING_NO_STORE,
+    STORING_PRIVATE,
+    STORING_AUTHORIZATION, /* RFC 9111 section 3.5 */
+    STORING_COOKIE,        /* a personal cookie, and no explicit lifetime */
+    STORING_SET_COOKIE,
+    STORING_VARY_STAR,
+    STORING_NO_LIFETIME, /* fresh for no time, no validator, no stale window: of no use */
+    STORING_TOO_LARGE,
+    STORING_OFF, /* cache: off */
+};
+
+struct storing_facts {
+    struct bytes method;
+    int status;
+    struct fields fields; /* of the response */
+    const struct cache_control *cc;
+    const struct lifetimes *lifetimes;
+    bool ignore_origin;
+    bool user_scope;        /* the key holds the user: private may be stored */
+    bool has_authorization; /* of the request, on a shared route */
+    bool has_personal_cookie;
+};
+
+enum storing storing_decide(const struct storing_facts *facts);
+
+/* A stored response may be used for a request with Authorization (RFC 9111 section 3.5: public, s-maxage,
+ * must-revalidate), with a personal cookie (an explicit lifetime). */
+bool storing_usable_with_authorization(const struct cache_control *cc);
+bool storing_usable_with_cookie(const struct lifetimes *l);
+
+/* A word for Cache-Status' detail and the log. */
+const char *storing_word(enum storing s);
+
+/* Heuristically cacheable statuses (RFC 9110 section 15.1). */
+bool storing_heuristic_status(int status);
+
+#endif

@@ -1,0 +1,35 @@
+/*
+ * Request targets in their one canonical form (RFC 3986 section 6.2.2, RFC 9110 section 4.2.3): what is
+ * keyed is also what is sent upstream, so that no disagreement between the two can poison the cache.
+ *
+ * Threads  Pure, any thread. Nothing allocates: outputs go to buffers of the caller.
+ */
+#ifndef WEIR_POLICIES_URI_H
+#define WEIR_POLICIES_URI_H
+
+#include "policies/bytes.h"
+
+/* Decodes escapes of unreserved characters, upper-cases the others' hex digits, removes dot segments (also
+ * %2e ones), keeps %2F, ';' and empty segments. `raw` begins with '/' and has neither query nor fragment.
+ * Writes at most raw.n bytes to out and sets *len. False: an invalid escape (%zz, %, %00) or a path that
+ * climbs above the root. */
+bool uri_path_normalize(struct bytes raw, char *out, size_t *len);
+
+/* Decodes escapes of unreserved characters and upper-cases the others' hex digits. An invalid escape is kept as it is.
+ * At most raw.n bytes. */
+size_t uri_query_normalize(struct bytes raw, char *out);
+
+/* Lower-case, without the scheme's default port, without a trailing dot of the name. At most
+ * authority.n bytes to out. False: not a host [":" port] (RFC 9110 section 7.2; userinfo is refused). */
+bool uri_authority_normalize(struct bytes authority, bool https, char *out, size_t *len);
+
+/* http://host[:port]/path[?query] taken apart (borrowed from url); no fragment, no userinfo. path is "/" where it is
+ * empty. */
+struct uri_parts {
+    bool https;
+    struct bytes authority, path, query; /* query without '?' */
+    bool has_query;
+};
+bool uri_parse(struct bytes url, struct uri_parts *out);
+
+#endif

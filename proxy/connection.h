@@ -1,0 +1,66 @@
+/*
+ * What weir knows of each client connection: limits, progress, abuse. libh2o has no output timeout, one timeout for
+ * idle, head and body together on HTTP/1, none that PING or dripped DATA would not reset on HTTP/2, and calls the
+ * handler for every reset stream.
+ *
+ * A sweep over the thread's connections (4 times a second) ends: a head or TLS handshake not complete within
+ * header_timeout of its first byte (or of the accept); a keep-alive connection without a request for idle_timeout; a
+ * request body or an answer without progress for idle_timeout (an answer that waits for weir itself, not for the
+ * client, is not stuck); HTTP/2 connections on which only PING, SETTINGS or window updates come.
+ *
+ * Ownership  Made at accept, freed when libh2o closes the socket.
+ * Threads    The connection's own thread. Limits come from the snapshot given to connections_configure; the count of
+ * open connections is shared by all threads.
+ */
+#ifndef WEIR_PROXY_CONNECTION_H
+#define WEIR_PROXY_CONNECTION_H
+
+#include <h2o.h>
+
+#include "conf/conf.h"
+#include "proxy/loop.h"
+
+struct connection;
+struct connections; /* all of one thread */
+
+struct connections *connections_create(struct loop *loop, h2o_context_t *ctx, _Atomic unsigned *open_total);
+void connections_destroy(struct connections *all);
+/* At start and at every reload: limits for all connections, old and new. Sets libh2o's own timeouts (which only back up
+ * the sweep) and h2_streams. */
+void connections_configure(struct connections *all, const struct conf *conf);
+
+/* A freshly accepted socket: counts it, applies the limit (503 and close where plain, close where TLS), sets
+ * TCP_NODELAY and TCP_USER_TIMEOUT, and hands it to h2o_accept. */
+void connections_accept(struct connections *all, h2o_socket_t *sock, h2o_accept_ctx_t *accept);
+
+struct connection *connection_of(h2o_req_t *req);
+
+/* For each request that the handler sees: begin (false: the connection is dead for abuse or a limit; answer trivially,
+ * fetch nothing), and answered or gone (libh2o disposed of it without an answer having been finished: a reset, for
+ * h2_resets). waiting: the answer waits for weir (origin), not for the client. */
+bool connection_request_begin(struct connection *c);
+void connection_request_waiting(struct connection *c, bool waiting);
+void connection_request_end(struct connection *c, bool answered);
+
+/* Reports once, from the loop, that an HTTP/1 client has gone while its request is parked (FIN or RST; a half close
+ * counts as gone). Unwatch before the answer is written, and when the request is disposed of. HTTP/2 needs none of
+ * this: libh2o disposes of the request. */
+struct hangup {
+    struct watch watch;
+    void (*gone)(struct hangup *h);
+};
+void hangup_watch(struct connections *all, struct hangup *h, h2o_req_t *req);
+void hangup_unwatch(struct connections *all, struct hangup *h);
+
+/* Breaks the connection or stream off at once so that the client sees no clean end. */
+void connection_break(h2o_req_t *req);
+
+/* The peer's address as text ("127.0.0.1", "::1", "unix"), for logs and Forwarded. */
+size_t connection_peer(h2o_req_t *req, char out[64]);
+
+/* Begins the drain: idle HTTP/1 connections are closed (those in the middle of a request answer with Connection:
+ * close), HTTP/2 gets GOAWAY. */
+void connections_drain(struct connections *all);
+unsigned connections_open(const struct connections *all);
+
+#endif

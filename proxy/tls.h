@@ -1,0 +1,22 @@
+/*
+ * TLS towards clients: OpenSSL contexts with certificates chosen by SNI, ALPN for HTTP/2 and HTTP/1.1, session tickets
+ * whose keys are shared by all threads and survive reloads (rotated hourly, the previous two still accepted).
+ *
+ * Threads  tls_create in the main thread; the SSL_CTX is shared read-only by all threads.
+ */
+#ifndef WEIR_PROXY_TLS_H
+#define WEIR_PROXY_TLS_H
+
+#include <openssl/ssl.h>
+
+#include "conf/conf.h"
+
+struct tls; /* one listener's: default context and those chosen by SNI; reference counted, atomically */
+
+/* NULL and a text in err (FILE: what) when a certificate, key or cipher list is not usable. */
+struct tls *tls_create(const struct conf_tls *conf, char *err, size_t err_cap);
+struct tls *tls_retain(struct tls *t);
+void tls_release(struct tls *t);
+SSL_CTX *tls_ctx(struct tls *t);
+
+#endif
