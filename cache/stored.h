@@ -42,57 +42,78 @@ enum body_state {
 };
 
 /* A piece of a body. Nodes are counted one by one, each holds a reference to the next, so that a body that is
- * passed through (stored_discard_body) goes piece by piece as its slowest reader moves on. */
+ * passed through (stored_discard_body) goes piece by piece as its slowest reader moves on. A piece is full before the
+ * next begins. */
 struct chunk {
     _Atomic uint32_t refs;
     uint32_t capacity;
-    bool embedded;        /* in the stored's own memory: lives as long as that */
     uint64_t start;       /* offset in the body */
     struct chunk *next;   /* set before the length that covers it is published */
-    struct stored *owner; /* whose budget: not a counted reference for embedded chunks */
+    struct stored *owner; /* whose budget: not a counted reference, whoever holds a chunk holds its owner */
+    bool embedded;        /* in the stored's own memory: lives as long as that */
     char data[];
 };
 
+/* What a lookup compares. */
+struct stored_key {
+    struct key_hash hash;
+    struct bytes key; /* whole; the first key_url_n bytes are its url part */
+};
+
 struct stored {
-    _Atomic uint32_t refs;
-    _Atomic bool expired; /* soft purge: stale from now on */
+    union {
+        struct stored_key id;
+        struct {
+            struct key_hash hash;
+            struct bytes key;
+        };
+    };
+    const struct field *fields; /* nfields */
+    void *prepared; /* options.prepared_bytes of the caller's own, aligned to 16, zeroed; filled by the builder before
+                       anyone else sees the object */
+    struct lifetimes lifetimes;
+    struct mono_ms response_time;
+    /* age from which it is useless and may be dropped: freshness_useful_ms; markers: their lifetime */
+    int64_t useful_ms;
+    struct bytes spec; /* STORED_VARY */
+    uint64_t born;     /* store_birth() before the fetch */
+    uint32_t key_url_n;
+    uint32_t nfields;
+    uint32_t prepared_bytes;
+    int status;
     enum stored_kind kind;
     bool user_scope;         /* counted in the user-scoped pool */
     bool with_authorization; /* usable for requests with Authorization on a shared route */
     bool with_cookie;        /* ... with a personal cookie */
-    int status;
-    struct key_hash hash;
-    struct bytes key; /* whole; the first key_url_n bytes are its url part */
-    size_t key_url_n;
-    struct bytes spec;          /* STORED_VARY */
-    const struct field *fields; /* nfields */
-    size_t nfields;
-    void *prepared; /* options.prepared_bytes of the caller's own, aligned to 16, zeroed; filled by the builder before
-                       anyone else sees the object */
-    size_t prepared_bytes;
-    struct lifetimes lifetimes;
-    struct mono_ms response_time;
-    int64_t
-        useful_ms; /* age from which it is useless and may be dropped: freshness_useful_ms; markers: their lifetime */
-    uint64_t born; /* store_birth() before the fetch */
+    _Atomic bool expired;    /* soft purge: stale from now on */
 
     /* the body */
-    int64_t content_length;  /* stated by the origin, or -1 */
-    struct chunk *first;     /* NULL: no body, or discarded */
-    struct chunk *last;      /* builder only */
-    _Atomic uint64_t length; /* published bytes */
+    int64_t content_length; /* stated by the origin, or -1 */
+    struct chunk *first;    /* NULL: no body, or discarded */
+    struct chunk *last;     /* builder only, a counted reference; NULL: finished */
+    struct stored *body_of; /* whose chunks these are: a counted reference; NULL: its own */
+    bool discarded;
     _Atomic int body_state;  /* enum body_state */
+    _Atomic uint64_t length; /* published bytes */
+    _Atomic uint64_t gone;   /* bytes at the beginning that are in memory no more */
+
+    /* written at each use, by any thread */
+    _Atomic uint32_t refs;
+    _Atomic bool lent;          /* another's body_of */
+    _Atomic int64_t used_ms;    /* last use */
+    _Atomic int64_t touched_ms; /* when its place in the LRU list was renewed; the shard's lock to write */
 
     /* the store's own */
     struct store *store;
-    _Atomic size_t charged;
+    _Atomic size_t charged; /* given back at the last release */
+    size_t lingering;       /* of charged: still held though out of the table */
     struct stored *lru_prev, *lru_next;
     struct stored **url_pprev;
     struct stored *url_next;
-    size_t expiry_slot;
-    int64_t touched_ms;
+    uint32_t url_hash;
+    uint32_t expiry_slot;
     bool in_table;
-    bool evicted;
+    bool evicted;         /* has left the table: never comes back */
     void *epoch_entry[2]; /* ck_epoch_entry_t's room; store.c asserts the size */
 };
 
@@ -114,26 +135,29 @@ struct stored_options {
 };
 
 #define STORED_INLINE_MAX (64 * 1024)
+#define STORED_CHUNK_MAX (256 * 1024) /* a chunk's allocation */
 
 /* Charged to the budget, making room as needed. Markers and responses without a body are complete at once with
  * stored_finish_body. */
 struct stored *stored_create(struct store_thread *t, const struct stored_options *options, struct mono_ms now) MUST_USE;
 
-/* A new response with new head and lifetimes and the body of `old` (complete), shared or, where it is inline, copied:
- * a 304 freshens this way (RFC 9111 section 4.3.4). options.content_length is ignored. */
+/* A new response with new head and lifetimes and the body of `old` (complete), shared or, up to STORED_INLINE_MAX,
+ * copied: a 304 freshens this way (RFC 9111 section 4.3.4). options.content_length is ignored. */
 struct stored *stored_create_freshened(struct store_thread *t, const struct stored_options *options, struct stored *old,
                                        struct mono_ms now) MUST_USE;
 
 struct stored *stored_retain(struct stored *s);
 void stored_release(struct stored *s); /* NULL is allowed; any thread */
 
-/* Appends and publishes. Chunks grow from 4 KiB to 256 KiB where the length is not known; never more than
- * the content length where it is. */
+/* Appends and publishes, all of it or nothing. Chunks grow from 4 KiB to 256 KiB where the length is not known (a first
+ * piece that is smaller gets a chunk of its own size: often it is the whole body); never more than the content length
+ * where it is: what exceeds it is refused. */
 bool stored_append(struct store_thread *t, struct stored *s, struct bytes piece, struct mono_ms now) MUST_USE;
 void stored_finish_body(struct stored *s, enum body_state state); /* COMPLETE or BROKEN */
 
 /* From now on the pieces go as the readers move on; the object can never be stored. Readers that start later find no
- * body (stored_reader_start fails). The caller keeps stored_reader_start of other threads out during the call. */
+ * body (stored_reader_start fails). The caller keeps stored_reader_start of other threads out during the call. A body
+ * that is complete already goes with the object. */
 void stored_discard_body(struct stored *s);
 
 /* Bytes of the body that are in memory now (also those only a slow reader holds). */

@@ -149,6 +149,10 @@ struct conf_errors {
 /* 0 and *out, or -1 and *errors (at least one, sorted by file and line in the order read). conf_errors_free in any
  * case. */
 int conf_load(const char *file, struct conf **out, struct conf_errors *errors);
+/* One more, for what only comes to light when the snapshot is put to use (an address in use, a bad certificate).
+ * Copies. */
+void conf_errors_add(struct conf_errors *errors, struct conf_mark mark, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 void conf_errors_print(const struct conf_errors *errors, FILE *to); /* FILE:LINE:COLUMN: text, a line each */
 void conf_errors_free(struct conf_errors *errors);
 

@@ -19,14 +19,20 @@ struct cache_control {
     bool present; /* there was a Cache-Control field at all */
     bool no_store, no_cache, private_, public_, must_revalidate, proxy_revalidate, must_understand, no_transform,
         immutable, only_if_cached;
-    bool no_cache_qualified, private_qualified; /* only in the form with field names: see the raw lists */
+    /* no_cache and private_ are the bare forms; these are true instead when there was only the form with field names
+     * (one readable list; anything else counts as the bare form). */
+    bool no_cache_qualified, private_qualified;
     struct bytes no_cache_fields, private_fields;
     int64_t max_age_s, s_maxage_s, stale_while_revalidate_s, stale_if_error_s, min_fresh_s;
     int64_t max_stale_s; /* INT64_MAX: without a value, any staleness */
 };
 
-/* All Cache-Control lines of the message together. An unreadable max-age or s-maxage counts as 0
- * (RFC 9111 section 4.2.1: treat as stale); of duplicates the smallest value counts. */
+/* All Cache-Control lines of the message together. An unreadable max-age, s-maxage, stale-while-revalidate or
+ * stale-if-error counts as 0 (RFC 9111 section 4.2.1: treat as stale), an unreadable min-fresh or max-stale as absent;
+ * of duplicates the smallest value counts. The lists of field names borrow from the fields. */
 struct cache_control cache_control_parse(struct fields fields);
+
+/* Is that field name (any case) in a list of field names such as no_cache_fields? */
+bool cache_control_lists(struct bytes names, struct bytes name);
 
 #endif

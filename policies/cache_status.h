@@ -28,12 +28,13 @@ struct cache_status {
     bool has_ttl;
     int64_t ttl_s; /* negative when stale */
     bool stored, collapsed;
-    const char *detail; /* NULL or a token */
+    const char *detail; /* NULL or a token; left out where it does not fit */
 };
 
 #define CACHE_STATUS_MAX 160
 
-/* Writes at most CACHE_STATUS_MAX bytes, no NUL; returns the length. */
+/* Writes at most CACHE_STATUS_MAX bytes, no NUL; returns the length. Order: hit or fwd, fwd-status, ttl, stored,
+ * collapsed, detail. */
 size_t cache_status_format(const struct cache_status *s, char out[CACHE_STATUS_MAX]);
 
 #endif

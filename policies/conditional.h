@@ -17,10 +17,11 @@ enum conditional {
 };
 
 /* Judges a GET or HEAD against a stored 200 response (other statuses are sent as they are: the caller
- * asks only for 200). Precedence as in RFC 9110 section 13.2.2. */
+ * asks only for 200). Precedence as in RFC 9110 section 13.2.2. Names of both are lower case. */
 enum conditional conditional_judge(struct fields request, struct fields response, struct wall_s now);
 
-/* Is this response field one that a 304 carries (RFC 9110 section 15.4.5)? name is lower case. */
+/* Is this response field one that a 304 carries (RFC 9110 section 15.4.5)? All but what describes the content that is
+ * not sent: whoever validates here may be a cache, and takes over the fields of the 304. name is lower case. */
 bool conditional_in_not_modified(struct bytes name);
 
 #endif

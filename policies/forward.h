@@ -13,7 +13,13 @@
  * but weir writes them itself. */
 bool forward_is_hop_by_hop(struct bytes name, struct fields message);
 
-/* A node for Forwarded: quoted and bracketed where it is IPv6 (RFC 7239 section 6). Returns the length; out >= 64. */
+/* Does a Connection field name any field that is not hop-by-hop by definition? Such fields never reach the origin, so
+ * they must be dropped from the request before key, Vary key or scope are made of it: otherwise a client could key a
+ * response by a field that the origin did not see. Cheap; false for nearly every request. */
+bool forward_connection_names_fields(struct fields message);
+
+/* A node for Forwarded: quoted and bracketed where it is IPv6 (RFC 7239 section 6); "unknown" for what
+ * is no address (a unix socket's peer). Returns the length; out >= 64. */
 size_t forward_node(struct bytes address, char out[64]);
 
 #endif

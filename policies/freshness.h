@@ -10,7 +10,12 @@
 #include "policies/cache_control.h"
 #include "policies/clock.h"
 
-/* What a tier says (conf `ttl:`). < 0: the tier does not say. */
+/* What a tier says (conf `ttl:`). < 0: the tier does not say.
+ *
+ * A tier's lifetime is for responses whose origin states none, and counts from receipt. Its entry for the status counts
+ * first (the narrowest range: 404 before 4xx). Without one, fresh_ms is for the heuristically cacheable statuses (RFC
+ * 9110 section 15.1: 200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501) and for what the origin calls public; a
+ * 302 or a 500 is kept only where an entry or the origin says so. */
 struct tier_status {
     int first, last; /* inclusive range of status codes */
     int64_t fresh_ms;
@@ -20,13 +25,14 @@ struct tier {
     const char *name;
     int64_t fresh_ms;
     int64_t stale_while_revalidate_ms, stale_if_error_ms;
-    unsigned jitter_percent; /* 0..100: shortens a lifetime by up to that much, never lengthens it */
+    unsigned jitter_percent; /* 0..100: shortens any lifetime by up to that much, never lengthens it */
     const struct tier_status *statuses;
     size_t nstatuses;
 };
 
 struct lifetimes {
-    int64_t fresh_ms;                  /* freshness lifetime, counted in current age */
+    int64_t fresh_ms;                  /* freshness lifetime, counted in current age: one that a tier gave has
+                                        * initial_age_ms added, so that it counts from receipt */
     int64_t stale_while_revalidate_ms; /* 0: none. Counted from the end of the freshness lifetime */
     int64_t stale_if_error_ms;
     int64_t initial_age_ms; /* corrected_initial_age at response_time */
@@ -62,8 +68,8 @@ enum reuse freshness_reuse(const struct lifetimes *l, int64_t age_ms);
 /* May it stand in for an origin that failed (RFC 5861 section 4)? */
 bool freshness_stale_if_error(const struct lifetimes *l, int64_t age_ms);
 
-/* Past every window: nothing will ever use it, but for validation. */
-int64_t freshness_useful_ms(const struct lifetimes *l); /* age at which that is so */
+/* The age from which on it is past every window: nothing will use it, but for validation. 0 under revalidate_always. */
+int64_t freshness_useful_ms(const struct lifetimes *l);
 
 /* The Age field's value: whole seconds, at most 2^31. */
 int64_t freshness_age_field(int64_t age_ms);

@@ -1,10 +1,10 @@
 /*
  * The cache key: what makes two requests the same (SEMANTICS: canonicalisation, RFC 9111 section 2).
  *
- * Parts, each length-prefixed, so that no two lists of parts give the same bytes: scheme, host, path,
- * query, then the scope with the user's keyed hash, chosen header fields, chosen cookies. The first four
- * are the key's url part, which purges and invalidations address in all scopes and variants.
- * HEAD has the key of GET.
+ * Parts, each with its length in a fixed width, so that no two lists of parts give the same bytes: scheme, host, path,
+ * query, then the scope with the user's keyed hash, chosen header fields and chosen cookies with their names (a reload
+ * may choose others). The first four are the key's url part, which purges and invalidations address in all scopes and
+ * variants. An absent query, field or cookie differs from an empty one. HEAD has the key of GET.
  *
  * Threads  Pure, any thread; writes only to the caller's buffer.
  */
@@ -41,18 +41,19 @@ struct key_request {
 struct key {
     struct bytes whole;  /* everything: compared on a hit */
     struct bytes url;    /* the prefix of whole that purges address */
-    struct bytes target; /* path ["?" query] in canonical form: goes upstream. Not part of whole */
+    struct bytes target; /* path ["?" query] in canonical form: goes upstream. Points into url */
 };
 
 /* Bytes that key_build may need at most for this request. */
 size_t key_bytes_max(const struct key_rules *rules, const struct key_request *r);
 
 /* Query parameters are filtered as the rules say and stably sorted by name; parameters of one name keep
- * their order. buf holds key_bytes_max() bytes and lives as long as *out. */
+ * their order; when the rules leave none there is no query. buf holds key_bytes_max() bytes and lives as long as *out.
+ */
 void key_build(const struct key_rules *rules, const struct key_request *r, char *buf, struct key *out);
 
 /* The url part alone, as key_build makes it, of an absolute URL. `rules` are those of the URL's route. Returns false
- * for a bad URL. buf: at least 3 * url.n + 64 bytes. */
+ * for a bad URL. whole is url. buf: at least 3 * url.n + 64 bytes. */
 bool key_url_of(const struct key_rules *rules, struct bytes url, char *buf, struct key *out);
 
 /* Does the url part begin with this url prefix? (purge by prefix.) The prefix is an absolute URL, cut anywhere after

@@ -13,10 +13,12 @@ struct cookie {
     struct bytes name, value;
 };
 
-/* Takes the next cookie of a Cookie field's value; *rest starts as the whole value and shrinks. */
+/* Takes the next cookie of a Cookie field's value; *rest starts as the whole value and shrinks. A pair without '=' is a
+ * value without a name (as browsers send it): no list of names covers it. */
 bool cookie_next(struct bytes *rest, struct cookie *out);
 
-/* The value of a cookie in all Cookie lines, the first of that name; BYTES_NONE without. */
+/* The value of a cookie in all Cookie lines, the first of that name; BYTES_NONE without. An empty value has p != NULL.
+ */
 struct bytes cookie_value(struct fields request, struct bytes name);
 
 struct personal_rules {

@@ -28,17 +28,21 @@ struct request_verdict {
     const char *why; /* one line for the problem's detail */
 };
 
+/* RFC 9110 section 5.6.2: a method, a field name. */
+bool token_valid(struct bytes token);
+
 /* Both protocols: method token, target in origin form (bytes 0x21-0x7e, no '#') or absolute form on HTTP/1 (the caller
  * splits it first), authority, field names (tokens; lower case on HTTP/2) and values (no CR, LF, NUL, other controls
  * than HTAB), forbidden connection-specific fields on HTTP/2 (RFC 9113 section 8.2.2; te: trailers is fine), sizes.
- * CONNECT, TRACE and "*" are refused. */
+ * CONNECT, TRACE and "*" are refused. An empty authority is fine on HTTP/1 (its 1.1 is told by the raw head). */
 struct request_verdict request_check(const struct request_line *line, struct fields fields,
                                      const struct request_limits *limits);
 
 /* HTTP/1 only: the raw head once more, from the request line up to and including the empty line: bare LF, bare CR,
  * folds, whitespace before a colon, more than one Content-Length, Transfer-Encoding or Host, both of the first two, a
- * Transfer-Encoding other than exactly "chunked", none or an empty Host on HTTP/1.1, a version other than 1.0 and 1.1.
- */
+ * Transfer-Encoding other than exactly "chunked" or on HTTP/1.0, none or an empty Host on HTTP/1.1, a version other
+ * than 1.0 and 1.1, other blanks than two in the request line. What follows the empty line (a body, the next request)
+ * is not looked at, so the whole input buffer may be given. */
 struct request_verdict request_check_raw_head(struct bytes head);
 
 #endif

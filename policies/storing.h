@@ -13,17 +13,17 @@
 enum storing {
     STORING_OK = 0,
     STORING_METHOD,  /* only GET is stored */
-    STORING_STATUS,  /* no cacheable status, nothing explicit */
-    STORING_PARTIAL, /* 206, Content-Range */
+    STORING_STATUS,  /* no cacheable status, nothing explicit; or never: 304, 407, 412, 428, 429, 431, 511 */
+    STORING_PARTIAL, /* 206, 416, Content-Range */
     STORING_NO_STORE,
-    STORING_PRIVATE,
+    STORING_PRIVATE,       /* also private="field" */
     STORING_AUTHORIZATION, /* RFC 9111 section 3.5 */
     STORING_COOKIE,        /* a personal cookie, and no explicit lifetime */
     STORING_SET_COOKIE,
-    STORING_VARY_STAR,
+    STORING_VARY_STAR,   /* also: a Vary on the credential that the request carries, on a shared route */
     STORING_NO_LIFETIME, /* fresh for no time, no validator, no stale window: of no use */
-    STORING_TOO_LARGE,
-    STORING_OFF, /* cache: off */
+    STORING_TOO_LARGE,   /* this and the next are the caller's own verdicts */
+    STORING_OFF,         /* cache: off */
 };
 
 struct storing_facts {
@@ -38,17 +38,18 @@ struct storing_facts {
     bool has_personal_cookie;
 };
 
+/* A response with no-cache="field" is storable; whoever stores it leaves those fields out (cache_control_lists()). */
 enum storing storing_decide(const struct storing_facts *facts);
 
 /* A stored response may be used for a request with Authorization (RFC 9111 section 3.5: public, s-maxage,
- * must-revalidate), with a personal cookie (an explicit lifetime). */
+ * must-revalidate), with a personal cookie (an explicit lifetime above zero). */
 bool storing_usable_with_authorization(const struct cache_control *cc);
 bool storing_usable_with_cookie(const struct lifetimes *l);
 
 /* A word for Cache-Status' detail and the log. */
 const char *storing_word(enum storing s);
 
-/* Heuristically cacheable statuses (RFC 9110 section 15.1). */
+/* Heuristically cacheable statuses (RFC 9110 section 15.1), 206 among them. */
 bool storing_heuristic_status(int status);
 
 #endif

@@ -12,12 +12,19 @@
 /* Decodes escapes of unreserved characters, upper-cases the others' hex digits, removes dot segments (also
  * %2e ones), keeps %2F, ';' and empty segments. `raw` begins with '/' and has neither query nor fragment.
  * Writes at most raw.n bytes to out and sets *len. False: an invalid escape (%zz, %, %00) or a path that
- * climbs above the root. */
+ * climbs above the root. out may be raw.p. */
 bool uri_path_normalize(struct bytes raw, char *out, size_t *len);
 
 /* Decodes escapes of unreserved characters and upper-cases the others' hex digits. An invalid escape is kept as it is.
- * At most raw.n bytes. */
+ * At most raw.n bytes; out may be raw.p. Never makes an escape of what was none: after such a bare '%' digits stay
+ * escaped. */
 size_t uri_query_normalize(struct bytes raw, char *out);
+
+/* Longest authority that is taken for one: a name of 255 bytes, its dot, ':' and a port with leading zeros. */
+#define URI_AUTHORITY_MAX 272
+
+/* Would uri_authority_normalize take it? */
+bool uri_authority_valid(struct bytes authority);
 
 /* Lower-case, without the scheme's default port, without a trailing dot of the name. At most
  * authority.n bytes to out. False: not a host [":" port] (RFC 9110 section 7.2; userinfo is refused). */

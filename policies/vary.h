@@ -25,8 +25,8 @@ enum vary vary_spec_of(struct fields response, char out[VARY_SPEC_MAX], size_t *
 /* Bytes vary_key_build needs at most. */
 size_t vary_key_bytes_max(struct bytes spec, struct fields request);
 
-/* Values: lines joined by ", ", OWS around commas collapsed, members of accept-encoding and accept-language
- * lower-case and without spaces; an absent field differs from an empty one. Returns the length. */
+/* Values: lines joined by a comma, no OWS around commas outside quoted strings; accept-encoding and accept-language
+ * lower-case and without OWS around ';' either; an absent field differs from an empty one. Returns the length. */
 size_t vary_key_build(struct bytes spec, struct fields request, char *buf);
 
 #endif

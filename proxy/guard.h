@@ -4,7 +4,7 @@
  * bare LF, any method bytes, absolute targets, a client's own :scheme, empty HTTP/2 names, any number of HTTP/2 fields;
  * policies/request_check.h says what is refused.
  *
- * Ownership  What guarded points to lives in the request's pool.
+ * Ownership  What guarded points to lives as long as the request (its pool or libh2o's input).
  * Threads    The request's own.
  */
 #ifndef WEIR_PROXY_GUARD_H
@@ -28,9 +28,9 @@ struct guarded {
     bool has_body; /* there was a Content-Length or a chunked body */
 };
 
-/* Status 0: fine. Otherwise the request is to be answered with that status and, on HTTP/1 and for 431, its connection
- * closed (guard_close_after). After a chunked request body the HTTP/1 connection is marked to be closed after the
- * answer (its framing is parsed laxly by libh2o). */
+/* Status 0: fine. Otherwise the request is to be answered with that status, only method, head, get, https, http2 and
+ * body are set, and on HTTP/1 and for 431 the connection has been marked by guard_close_after. After a chunked request
+ * body the HTTP/1 connection is marked to be closed after the answer (its framing is parsed laxly by libh2o). */
 struct request_verdict guard_check(h2o_req_t *req, const struct request_limits *limits, struct guarded *out);
 
 /* Marks the connection to be closed after this answer: HTTP/1 by `Connection: close`, HTTP/2 by a GOAWAY-less shutdown

@@ -4,7 +4,9 @@
  * what is new and drains what goes. TLS contexts hang off them and are swapped by a reload.
  *
  * Errors     As text in err (what, address, why), for FILE:LINE:COLUMN messages.
- * Threads    listeners_* in the main thread; listener_attach/detach in the thread of the loop.
+ * An address is taken only if nobody else listens on it. [::] is IPv6 only, so that 0.0.0.0 can stand beside it.
+ *
+ * Threads    listeners_* in the main thread; listener_thread_* in the thread of the loop.
  */
 #ifndef WEIR_PROXY_LISTENER_H
 #define WEIR_PROXY_LISTENER_H
@@ -24,8 +26,9 @@ int listeners_prepare(struct listeners *all, const struct conf *conf, struct con
 void listeners_commit(struct listeners *all);
 void listeners_abort(struct listeners *all);
 
-/* In thread `index`: starts accepting on all committed listeners, and again after each commit (also stops what was
- * removed: accepts what is queued, then closes). */
+/* In thread `index`: starts accepting on all committed listeners, and sync again after each commit (also stops what was
+ * removed: accepts what is queued, then closes). create, sync and stop within the loop or before it runs; destroy after
+ * the thread's last connection has gone. */
 struct listener_thread;
 struct listener_thread *listener_thread_create(struct listeners *all, unsigned index, struct loop *loop,
                                                h2o_context_t *ctx, h2o_hostconf_t **hosts,
@@ -35,6 +38,10 @@ void listener_thread_sync(struct listener_thread *t);
 void listener_thread_stop(struct listener_thread *t);
 void listener_thread_destroy(struct listener_thread *t);
 
-void listeners_destroy(struct listeners *all); /* removes unix socket files */
+void listeners_destroy(struct listeners *all); /* removes unix socket files; after all threads have ended */
+
+/* The port of a committed or prepared address: for port 0, the one that the kernel chose. 0: unix, or not open. Main
+ * thread. */
+uint16_t listeners_port(struct listeners *all, const char *address);
 
 #endif

@@ -15,8 +15,11 @@ struct tls; /* one listener's: default context and those chosen by SNI; referenc
 
 /* NULL and a text in err (FILE: what) when a certificate, key or cipher list is not usable. */
 struct tls *tls_create(const struct conf_tls *conf, char *err, size_t err_cap);
-struct tls *tls_retain(struct tls *t);
-void tls_release(struct tls *t);
+struct tls *tls_retain(struct tls *t); /* NULL is allowed */
+void tls_release(struct tls *t);       /* NULL is allowed; handshakes under way go on */
 SSL_CTX *tls_ctx(struct tls *t);
+
+/* A new ticket key now, ahead of the hour; tickets of the two before it are still accepted. Any thread. */
+void tls_rotate_ticket_key(void);
 
 #endif

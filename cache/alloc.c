@@ -1,0 +1,43 @@
+#include "cache/alloc.h"
+
+#include <malloc.h>
+#include <stdlib.h>
+
+/* glibc's header and the rounding to 16 bytes; other allocators have theirs in malloc_usable_size. */
+enum { ALLOC_HEADER = 16 };
+
+static bool (*fault)(size_t bytes);
+
+void alloc_set_fault(bool (*refuse)(size_t bytes))
+{
+    fault = refuse;
+}
+
+void *alloc_bytes(size_t bytes)
+{
+    if (fault != NULL && fault(bytes))
+        return NULL;
+    return malloc(bytes);
+}
+
+void *alloc_aligned(size_t alignment, size_t bytes)
+{
+    if (fault != NULL && fault(bytes))
+        return NULL;
+    return aligned_alloc(alignment, bytes);
+}
+
+void alloc_free(void *p)
+{
+    free(p);
+}
+
+size_t alloc_cost(void *p)
+{
+    return malloc_usable_size(p) + ALLOC_HEADER;
+}
+
+size_t alloc_cost_of(size_t bytes)
+{
+    return bytes + ALLOC_HEADER;
+}

@@ -1,0 +1,27 @@
+/*
+ * The one seam through which cache/ gets memory, so that tests can make it fail.
+ *
+ * Errors   NULL: out of memory.
+ * Threads  Any thread. alloc_set_fault: while nobody else allocates.
+ */
+#ifndef WEIR_CACHE_ALLOC_H
+#define WEIR_CACHE_ALLOC_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "cache/thread.h"
+
+void *alloc_bytes(size_t bytes) MUST_USE;
+void *alloc_aligned(size_t alignment, size_t bytes) MUST_USE; /* bytes: a multiple of the alignment */
+void alloc_free(void *p);                                     /* NULL is allowed */
+
+/* What the allocation really costs: the allocator's rounding and its own header included. */
+size_t alloc_cost(void *p);
+/* What it will cost at least, for making room beforehand. */
+size_t alloc_cost_of(size_t bytes);
+
+/* `refuse` is asked before each allocation; true makes it fail. NULL: none (the default). */
+void alloc_set_fault(bool (*refuse)(size_t bytes));
+
+#endif

@@ -1,0 +1,31 @@
+/*
+ * The store's budget of bytes, as cache/ itself uses it (others: store_charge and store_discharge).
+ *
+ * Threads  Any thread.
+ */
+#ifndef WEIR_CACHE_BUDGET_H
+#define WEIR_CACHE_BUDGET_H
+
+#include <stddef.h>
+
+#include "cache/thread.h"
+#include "policies/clock.h"
+
+struct store;
+struct store_thread;
+
+struct store *budget_store(const struct store_thread *t);
+
+/* Makes room, allocates and charges. *cost: what was charged, which is alloc_cost of the result. NULL: no room or no
+ * memory. */
+void *budget_alloc(struct store_thread *t, size_t bytes, struct mono_ms now, size_t *cost) MUST_USE;
+
+/* Charges without making room, for what cannot wait; the next who wants room makes it. */
+void budget_take(struct store *store, size_t bytes);
+void budget_return(struct store *store, size_t bytes);
+
+/* Lingering bytes: charged for responses that have left the table and that somebody still holds. */
+void budget_take_lingering(struct store *store, size_t bytes);
+void budget_return_lingering(struct store *store, size_t bytes);
+
+#endif

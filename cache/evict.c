@@ -1,0 +1,227 @@
+#include <sched.h>
+
+#include "cache/alloc.h"
+#include "cache/store_private.h"
+
+struct store *budget_store(const struct store_thread *t)
+{
+    return t->store;
+}
+
+void budget_take(struct store *store, size_t bytes)
+{
+    atomic_fetch_add_explicit(&store->used, bytes, memory_order_relaxed);
+}
+
+void budget_return(struct store *store, size_t bytes)
+{
+    atomic_fetch_sub_explicit(&store->used, bytes, memory_order_relaxed);
+}
+
+void budget_take_lingering(struct store *store, size_t bytes)
+{
+    atomic_fetch_add_explicit(&store->lingering, bytes, memory_order_relaxed);
+}
+
+void budget_return_lingering(struct store *store, size_t bytes)
+{
+    if (bytes > 0)
+        atomic_fetch_sub_explicit(&store->lingering, bytes, memory_order_relaxed);
+}
+
+void *budget_alloc(struct store_thread *t, size_t bytes, struct mono_ms now, size_t *cost)
+{
+    size_t reserved = alloc_cost_of(bytes);
+    void *p;
+
+    if (!store_charge(t, reserved, now))
+        return NULL;
+    p = alloc_bytes(bytes);
+    if (p == NULL) {
+        store_discharge(t, reserved);
+        return NULL;
+    }
+    *cost = alloc_cost(p);
+    budget_take(t->store, *cost);
+    budget_return(t->store, reserved);
+    return p;
+}
+
+bool store_charge(struct store_thread *t, size_t bytes, struct mono_ms now)
+{
+    if (bytes > atomic_load_explicit(&t->store->limit, memory_order_relaxed))
+        return false;
+    /* Charged first, so that threads that make room at the same time know of each other. */
+    budget_take(t->store, bytes);
+    if (store_make_room(t, now))
+        return true;
+    budget_return(t->store, bytes);
+    return false;
+}
+
+void store_discharge(struct store_thread *t, size_t bytes)
+{
+    budget_return(t->store, bytes);
+}
+
+/* Bytes that have to go. What was evicted and lingers is about to be free, but not without end: a crowd of slow readers
+ * costs room for others. */
+static size_t excess(const struct store *store)
+{
+    size_t used = atomic_load_explicit(&((struct store *)store)->used, memory_order_relaxed);
+    size_t limit = atomic_load_explicit(&((struct store *)store)->limit, memory_order_relaxed);
+    size_t lingering = atomic_load_explicit(&((struct store *)store)->lingering, memory_order_relaxed);
+
+    if (lingering > limit / LINGER_SHARE)
+        lingering = limit / LINGER_SHARE;
+    return used > limit + lingering ? used - limit - lingering : 0;
+}
+
+static void count(_Atomic uint64_t *counter, uint64_t n)
+{
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n, memory_order_relaxed);
+}
+
+/* Takes what is useless by now out of one shard: at most `max`, and no more once `bytes` are reached. */
+static void expire_shard(struct store_thread *t, struct shard *shard, struct mono_ms now, size_t max, size_t bytes,
+                         struct batch *batch)
+{
+    batch->count = batch->bytes = 0;
+    if (atomic_load_explicit(&shard->expiry_next_ms, memory_order_relaxed) > now.ms)
+        return;
+    pthread_mutex_lock(&shard->lock);
+    while (batch->count < max && batch->bytes < bytes && expiry_next(&shard->lists.expiry) <= now.ms)
+        shard_drop(t->store, shard, shard->lists.expiry.entries[0].s, batch);
+    pthread_mutex_unlock(&shard->lock);
+    count(&t->expired, batch->count);
+}
+
+void store_expire(struct store_thread *t, struct mono_ms now, unsigned max)
+{
+    struct batch batch;
+    size_t passed = 0;
+
+    while (passed < shard_count(t->store) && max > 0) {
+        struct shard *shard = &t->store->shards[t->expire_shard & t->store->shard_mask];
+
+        expire_shard(t, shard, now, max < BATCH_MAX ? max : BATCH_MAX, SIZE_MAX, &batch);
+        max -= (unsigned)batch.count;
+        if (batch.count < BATCH_MAX) {
+            t->expire_shard++;
+            passed++;
+        }
+        batch_retire(t, &batch);
+    }
+}
+
+/* From all shards, before anything live goes. Returns the bytes. */
+static size_t evict_useless(struct store_thread *t, struct mono_ms now, size_t bytes)
+{
+    struct batch batch;
+    size_t freed = 0;
+
+    for (size_t i = 0; i < shard_count(t->store) && freed < bytes; i++) {
+        expire_shard(t, &t->store->shards[(t->evict_shard + i) & t->store->shard_mask], now, BATCH_MAX, bytes - freed,
+                     &batch);
+        freed += batch.bytes;
+        batch_retire(t, &batch);
+    }
+    return freed;
+}
+
+/* The oldest that was not used since it was placed; used ones are placed anew, as they would be had every use moved
+ * them. */
+static struct stored *victim_of(struct shard *shard, unsigned pool)
+{
+    struct stored *s = shard->lru[pool].oldest;
+
+    for (unsigned i = 0; s != NULL && i < REQUEUED_MAX; i++, s = shard->lru[pool].oldest) {
+        int64_t used_ms = atomic_load_explicit(&s->used_ms, memory_order_relaxed);
+
+        if (used_ms < atomic_load_explicit(&s->touched_ms, memory_order_relaxed))
+            break;
+        shard_touch(shard, s, used_ms);
+    }
+    return s;
+}
+
+static size_t evict_from_pool(struct store_thread *t, unsigned pool)
+{
+    struct batch batch = {0};
+
+    for (size_t i = 0; i < shard_count(t->store) && batch.count == 0; i++) {
+        struct shard *shard = &t->store->shards[t->evict_shard++ & t->store->shard_mask];
+
+        pthread_mutex_lock(&shard->lock);
+        struct stored *s = victim_of(shard, pool);
+
+        if (s != NULL)
+            shard_drop(t->store, shard, s, &batch);
+        pthread_mutex_unlock(&shard->lock);
+    }
+    count(&t->evicted, batch.count);
+    batch_retire(t, &batch);
+    return batch.bytes;
+}
+
+/* From the larger pool: one that is over half of the limit is the larger, and a flood of the other cannot empty it
+ * below that. */
+static size_t evict_one(struct store_thread *t)
+{
+    size_t shared = atomic_load_explicit(&t->store->pools[0], memory_order_relaxed);
+    size_t user = atomic_load_explicit(&t->store->pools[1], memory_order_relaxed);
+    unsigned larger = user > shared;
+    size_t freed = evict_from_pool(t, larger);
+
+    return freed > 0 ? freed : evict_from_pool(t, !larger);
+}
+
+static size_t evict(struct store_thread *t, struct mono_ms now, size_t bytes)
+{
+    size_t freed = evict_useless(t, now, bytes);
+
+    while (freed < bytes) {
+        size_t more = evict_one(t);
+
+        if (more == 0)
+            break;
+        freed += more;
+    }
+    return freed;
+}
+
+/* Has what this thread retired freed, as far as no reader holds it. False: a thread is in the middle of a lookup and
+ * does not get on. */
+static bool settle(struct store_thread *t)
+{
+    enum { TRIES = 16, SPINS = 4 };
+
+    for (unsigned i = 0; i < TRIES && ck_pr_load_uint(&t->record.n_pending) > 0; i++) {
+        if (i >= SPINS)
+            sched_yield();
+        ck_epoch_poll(&t->record);
+    }
+    t->retired = 0;
+    return ck_pr_load_uint(&t->record.n_pending) == 0;
+}
+
+bool store_make_room(struct store_thread *t, struct mono_ms now)
+{
+    size_t bytes;
+
+    while ((bytes = excess(t->store)) > 0) {
+        size_t freed = evict(t, now, bytes);
+
+        store_thread_poll(t);
+        if (excess(t->store) == 0)
+            return true;
+        bool settled = settle(t);
+
+        if (freed == 0)
+            return excess(t->store) == 0;
+        /* What was evicted just now is as good as free: not to be evicted for twice. */
+        if (!settled)
+            return true;
+    }
+    return true;
+}

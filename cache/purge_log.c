@@ -1,0 +1,75 @@
+#include "cache/purge_log.h"
+
+#include "cache/alloc.h"
+#include "policies/key.h"
+
+void purge_log_init(struct purge_log *log)
+{
+    memset(log, 0, sizeof *log);
+    pthread_mutex_init(&log->lock, NULL);
+}
+
+void purge_log_fini(struct purge_log *log)
+{
+    for (size_t i = 0; i < PURGE_LOG_PREFIXES; i++)
+        alloc_free((char *)log->prefixes[i].prefix.p);
+    pthread_mutex_destroy(&log->lock);
+}
+
+static void raise_to(_Atomic uint64_t *stamp, uint64_t to)
+{
+    uint64_t seen = atomic_load(stamp);
+
+    while (seen < to && !atomic_compare_exchange_weak(stamp, &seen, to))
+        ;
+}
+
+void purge_log_url(struct purge_log *log, uint32_t url_hash, uint64_t stamp)
+{
+    raise_to(&log->urls[url_hash % PURGE_LOG_URLS], stamp);
+}
+
+void purge_log_all(struct purge_log *log, uint64_t stamp)
+{
+    raise_to(&log->all, stamp);
+}
+
+void purge_log_prefix(struct purge_log *log, struct bytes url_prefix, uint64_t stamp)
+{
+    char *copy = url_prefix.n == 0 ? NULL : alloc_bytes(url_prefix.n);
+
+    if (copy == NULL) {
+        purge_log_all(log, stamp);
+        return;
+    }
+    memcpy(copy, url_prefix.p, url_prefix.n);
+    pthread_mutex_lock(&log->lock);
+    struct purge_prefix *slot = &log->prefixes[log->next++ % PURGE_LOG_PREFIXES];
+
+    /* What is forgotten counts for all urls. */
+    raise_to(&log->all, slot->stamp);
+    alloc_free((char *)slot->prefix.p);
+    *slot = (struct purge_prefix){stamp, {copy, url_prefix.n}};
+    raise_to(&log->prefix_newest, stamp);
+    pthread_mutex_unlock(&log->lock);
+}
+
+static bool prefix_covers(struct purge_log *log, struct bytes key_url, uint64_t birth)
+{
+    bool covers = false;
+
+    pthread_mutex_lock(&log->lock);
+    for (size_t i = 0; i < PURGE_LOG_PREFIXES && !covers; i++)
+        covers = birth < log->prefixes[i].stamp && key_url_has_prefix(key_url, log->prefixes[i].prefix);
+    /* A prefix may have been forgotten since the caller looked. */
+    covers = covers || birth < atomic_load(&log->all);
+    pthread_mutex_unlock(&log->lock);
+    return covers;
+}
+
+bool purge_log_covers(struct purge_log *log, uint32_t url_hash, struct bytes key_url, uint64_t birth)
+{
+    if (birth < atomic_load(&log->all) || birth < atomic_load(&log->urls[url_hash % PURGE_LOG_URLS]))
+        return true;
+    return birth < atomic_load(&log->prefix_newest) && prefix_covers(log, key_url, birth);
+}

@@ -1,0 +1,127 @@
+/*
+ * The store's insides, shared by store.c (lookups, insertion, threads), shard.c, evict.c (room, expiry) and purge.c.
+ *
+ * Locks    A shard's lock is a leaf but for the purge log's. At most one shard's lock is held at a time, and none while
+ * references are given up or epochs are polled.
+ */
+#ifndef WEIR_CACHE_STORE_PRIVATE_H
+#define WEIR_CACHE_STORE_PRIVATE_H
+
+#include <ck_epoch.h>
+#include <pthread.h>
+
+#include "cache/budget.h"
+#include "cache/expiry.h"
+#include "cache/index.h"
+#include "cache/lru.h"
+#include "cache/purge_log.h"
+#include "cache/store.h"
+#include "cache/url_index.h"
+
+enum {
+    LRU_TOUCH_MS = 1000,
+    INDEX_LOAD_PERCENT = 75,
+    RETIRED_MAX = 32,  /* a thread polls its epoch at the latest after so many */
+    BATCH_MAX = 64,    /* removed under a lock at once */
+    LINGER_SHARE = 8,  /* the part of the limit that evicted responses may occupy beside it until their readers go */
+    REQUEUED_MAX = 8,  /* used ones that an eviction passes over */
+    CACHE_LINE = 128,  /* two: the prefetcher fetches pairs */
+};
+
+/* What grows with the index. */
+struct shard_lists {
+    struct expiry expiry;
+    struct url_index urls;
+    size_t slots; /* of the index, at least */
+    size_t cost;  /* charged */
+};
+
+struct shard {
+    struct index index; /* read by all */
+
+    /* under the lock */
+    pthread_mutex_t lock __attribute__((aligned(CACHE_LINE)));
+    struct lru lru[2]; /* shared, user-scoped */
+    struct shard_lists lists;
+
+    /* any thread reads, written under the lock */
+    _Atomic int64_t expiry_next_ms;
+    _Atomic uint64_t responses;
+} __attribute__((aligned(CACHE_LINE)));
+
+struct store_thread {
+    ck_epoch_record_t record;
+    struct store *store;
+    struct store_thread *next;
+    bool in_use; /* store.threads_lock */
+
+    /* this thread only */
+    unsigned evict_shard, expire_shard;
+    unsigned retired; /* since the last poll */
+
+    /* this thread writes, any reads */
+    _Atomic uint64_t evicted, expired;
+} __attribute__((aligned(CACHE_LINE)));
+
+struct store {
+    struct shard *shards;
+    uint64_t shard_mask;
+    uint64_t seed;
+    _Atomic size_t limit;
+    struct purge_log purges;
+    ck_epoch_t epoch;
+
+    pthread_mutex_t threads_lock;
+    struct store_thread *threads;
+    pthread_mutex_t resize_lock;
+    struct store_thread *resizer; /* resize_lock */
+
+    _Atomic uint64_t births __attribute__((aligned(CACHE_LINE)));
+    _Atomic size_t used __attribute__((aligned(CACHE_LINE)));
+    _Atomic size_t lingering; /* of used */
+    _Atomic size_t pools[2];  /* of used: what is in the table, shared and user-scoped */
+};
+
+/* Responses that have left a shard and whose reference is to be given up once its lock is released. */
+struct batch {
+    size_t count, bytes;
+    struct stored *v[BATCH_MAX];
+};
+
+static inline struct shard *shard_of(const struct store *store, struct key_hash hash)
+{
+    return &store->shards[hash.hi & store->shard_mask];
+}
+
+static inline size_t shard_count(const struct store *store)
+{
+    return (size_t)store->shard_mask + 1;
+}
+
+/* What it occupies of the budget; constant once it is complete. */
+size_t stored_weight(const struct stored *s);
+
+bool shard_init(struct shard *shard) MUST_USE;
+void shard_fini(struct shard *shard);
+void shard_empty(struct store *store, struct shard *shard); /* no thread uses it any more */
+
+/* Under the shard's lock, all that follows. */
+bool shard_is_full(struct shard *shard);
+size_t shard_growth_bytes(const struct shard *shard);
+bool shard_grow(struct store_thread *t, struct shard *shard) MUST_USE; /* false: out of memory */
+void shard_touch(struct shard *shard, struct stored *s, int64_t used_ms);
+/* The lists alone, with index_set. */
+void shard_link(struct store *store, struct shard *shard, struct stored *s, struct mono_ms now);
+void shard_unlink(struct store *store, struct shard *shard, struct stored *s);
+/* Out of the table and the lists. drop: into a batch that is not full. */
+void shard_take(struct store *store, struct shard *shard, struct stored *s);
+void shard_drop(struct store *store, struct shard *shard, struct stored *s, struct batch *batch);
+
+/* Gives the table's reference up once no lookup can be on its way to it. No lock held. */
+void store_retire(struct store_thread *t, struct stored *s);
+void batch_retire(struct store_thread *t, struct batch *batch);
+
+/* Evicts until the budget holds. False: nothing is left to evict. */
+bool store_make_room(struct store_thread *t, struct mono_ms now) MUST_USE;
+
+#endif

@@ -1,0 +1,223 @@
+#include "policies/http_date.h"
+
+#define SECONDS_PER_DAY INT64_C(86400)
+/* 0001-01-01T00:00:00Z and 9999-12-31T23:59:59Z: what four digits of a year can say. */
+#define FORMAT_MIN INT64_C(-62135596800)
+#define FORMAT_MAX INT64_C(253402300799)
+
+static const char short_days[7][4] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
+static const char *const long_days[7] = {"Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"};
+static const char months[12][4] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+
+struct moment {
+    int64_t year;
+    int month, day, hour, minute, second; /* month and day from 1 */
+};
+
+/* The proleptic Gregorian calendar, with years that begin in March so that the leap day comes last. */
+static int64_t days_from_civil(int64_t year, int month, int day)
+{
+    int64_t y = month <= 2 ? year - 1 : year;
+    int64_t era = (y >= 0 ? y : y - 399) / 400;
+    int64_t year_of_era = y - era * 400;
+    int64_t day_of_year = (153 * (month + (month > 2 ? -3 : 9)) + 2) / 5 + day - 1;
+    int64_t day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+
+    return era * 146097 + day_of_era - 719468;
+}
+
+static void civil_from_days(int64_t days, struct moment *m)
+{
+    int64_t z = days + 719468;
+    int64_t era = (z >= 0 ? z : z - 146096) / 146097;
+    int64_t day_of_era = z - era * 146097;
+    int64_t year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146096) / 365;
+    int64_t day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    int64_t month = (5 * day_of_year + 2) / 153;
+
+    m->day = (int)(day_of_year - (153 * month + 2) / 5 + 1);
+    m->month = (int)(month < 10 ? month + 3 : month - 9);
+    m->year = year_of_era + era * 400 + (m->month <= 2);
+}
+
+static int64_t moment_seconds(const struct moment *m)
+{
+    /* A leap second has no place of its own; an expiry is never later than what was said (RFC 9111 section 4.2). */
+    int second = m->second == 60 ? 59 : m->second;
+
+    return days_from_civil(m->year, m->month, m->day) * SECONDS_PER_DAY + m->hour * 3600 + m->minute * 60 + second;
+}
+
+static bool moment_valid(const struct moment *m)
+{
+    static const int lengths[12] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+    bool leap = (m->year % 4 == 0 && m->year % 100 != 0) || m->year % 400 == 0;
+
+    return m->day >= 1 && m->day <= lengths[m->month - 1] + (leap && m->month == 2) && m->hour <= 23 &&
+           m->minute <= 59 && m->second <= 60;
+}
+
+/* The take_ functions consume from the front of *s and say whether what was asked for was there. Letters are
+ * compared without case (RFC 9111 section 4.2). */
+static bool take(struct bytes *s, struct bytes text)
+{
+    if (s->n < text.n || !bytes_eq_nocase((struct bytes){s->p, text.n}, text))
+        return false;
+    s->p += text.n;
+    s->n -= text.n;
+    return true;
+}
+
+static bool take_number(struct bytes *s, size_t digits, int *out)
+{
+    int value = 0;
+
+    if (s->n < digits)
+        return false;
+    for (size_t i = 0; i < digits; i++) {
+        if (s->p[i] < '0' || s->p[i] > '9')
+            return false;
+        value = value * 10 + (s->p[i] - '0');
+    }
+    s->p += digits;
+    s->n -= digits;
+    *out = value;
+    return true;
+}
+
+static bool take_year(struct bytes *s, int64_t *out)
+{
+    int year;
+
+    if (!take_number(s, 4, &year))
+        return false;
+    *out = year;
+    return true;
+}
+
+static bool take_month(struct bytes *s, int *out)
+{
+    for (int i = 0; i < 12; i++)
+        if (take(s, (struct bytes){months[i], 3})) {
+            *out = i + 1;
+            return true;
+        }
+    return false;
+}
+
+/* Which day it is does not matter: a wrong one is redundant, not ambiguous. */
+static bool take_short_day(struct bytes *s)
+{
+    for (int i = 0; i < 7; i++)
+        if (take(s, (struct bytes){short_days[i], 3}))
+            return true;
+    return false;
+}
+
+static bool take_long_day(struct bytes *s)
+{
+    for (int i = 0; i < 7; i++)
+        if (take(s, bytes_of(long_days[i])))
+            return true;
+    return false;
+}
+
+static bool take_time(struct bytes *s, struct moment *m)
+{
+    return take_number(s, 2, &m->hour) && take(s, BYTES_LIT(":")) && take_number(s, 2, &m->minute) &&
+           take(s, BYTES_LIT(":")) && take_number(s, 2, &m->second);
+}
+
+/* Sun, 06 Nov 1994 08:49:37 GMT */
+static bool parse_imf_fixdate(struct bytes s, struct moment *m)
+{
+    return take_short_day(&s) && take(&s, BYTES_LIT(", ")) && take_number(&s, 2, &m->day) && take(&s, BYTES_LIT(" ")) &&
+           take_month(&s, &m->month) && take(&s, BYTES_LIT(" ")) && take_year(&s, &m->year) &&
+           take(&s, BYTES_LIT(" ")) && take_time(&s, m) && take(&s, BYTES_LIT(" GMT")) && s.n == 0;
+}
+
+/* The latest such year that is not more than 50 years ahead. */
+static int64_t year_of_two_digits(const struct moment *m, int two_digits, struct wall_s now)
+{
+    struct moment candidate = *m, today;
+
+    civil_from_days(now.s / SECONDS_PER_DAY, &today);
+    candidate.year = today.year - today.year % 100 + 100 + two_digits - 50;
+    while (moment_seconds(&candidate) > now.s)
+        candidate.year -= 100;
+    return candidate.year + 50;
+}
+
+/* Sunday, 06-Nov-94 08:49:37 GMT */
+static bool parse_rfc850(struct bytes s, struct wall_s now, struct moment *m)
+{
+    int two_digits;
+
+    if (!(take_long_day(&s) && take(&s, BYTES_LIT(", ")) && take_number(&s, 2, &m->day) && take(&s, BYTES_LIT("-")) &&
+          take_month(&s, &m->month) && take(&s, BYTES_LIT("-")) && take_number(&s, 2, &two_digits) &&
+          take(&s, BYTES_LIT(" ")) && take_time(&s, m) && take(&s, BYTES_LIT(" GMT")) && s.n == 0))
+        return false;
+    m->year = year_of_two_digits(m, two_digits, now);
+    return true;
+}
+
+/* Sun Nov  6 08:49:37 1994 */
+static bool parse_asctime(struct bytes s, struct moment *m)
+{
+    if (!(take_short_day(&s) && take(&s, BYTES_LIT(" ")) && take_month(&s, &m->month) && take(&s, BYTES_LIT(" "))))
+        return false;
+    if (take(&s, BYTES_LIT(" ")) ? !take_number(&s, 1, &m->day) : !take_number(&s, 2, &m->day))
+        return false;
+    return take(&s, BYTES_LIT(" ")) && take_time(&s, m) && take(&s, BYTES_LIT(" ")) && take_year(&s, &m->year) &&
+           s.n == 0;
+}
+
+bool http_date_parse(struct bytes text, struct wall_s now, struct wall_s *out)
+{
+    struct moment m = {0};
+
+    if (!parse_imf_fixdate(text, &m) && !parse_rfc850(text, now, &m) && !parse_asctime(text, &m))
+        return false;
+    if (!moment_valid(&m))
+        return false;
+    out->s = moment_seconds(&m);
+    return true;
+}
+
+static char *put_number(char *p, int64_t value, int digits)
+{
+    for (int i = digits - 1; i >= 0; i--, value /= 10)
+        p[i] = (char)('0' + value % 10);
+    return p + digits;
+}
+
+static char *put(char *p, const char *text, size_t n)
+{
+    memcpy(p, text, n);
+    return p + n;
+}
+
+void http_date_format(struct wall_s t, char out[HTTP_DATE_LEN + 1])
+{
+    int64_t s = t.s < FORMAT_MIN ? FORMAT_MIN : t.s > FORMAT_MAX ? FORMAT_MAX : t.s;
+    int64_t second_of_day = (s % SECONDS_PER_DAY + SECONDS_PER_DAY) % SECONDS_PER_DAY;
+    int64_t days = (s - second_of_day) / SECONDS_PER_DAY;
+    struct moment m;
+    char *p = out;
+
+    civil_from_days(days, &m);
+    p = put(p, short_days[((days + 4) % 7 + 7) % 7], 3); /* day 0 was a Thursday */
+    p = put(p, ", ", 2);
+    p = put_number(p, m.day, 2);
+    *p++ = ' ';
+    p = put(p, months[m.month - 1], 3);
+    *p++ = ' ';
+    p = put_number(p, m.year, 4);
+    *p++ = ' ';
+    p = put_number(p, second_of_day / 3600, 2);
+    *p++ = ':';
+    p = put_number(p, second_of_day / 60 % 60, 2);
+    *p++ = ':';
+    p = put_number(p, second_of_day % 60, 2);
+    put(p, " GMT", 5);
+}

@@ -1,0 +1,497 @@
+#include "proxy/admin.h"
+
+#include <arpa/inet.h>
+#include <assert.h>
+#include <errno.h>
+#include <h2o.h>
+#include <h2o/http1.h>
+#include <jansson.h>
+#include <netdb.h>
+#include <openssl/crypto.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "proxy/explain.h"
+#include "proxy/health.h"
+#include "proxy/respond.h"
+
+enum { ACCEPTS_A_TURN = 16, BODY_MAX = 64 * 1024 };
+
+struct admin {
+    struct shared *shared;
+    struct loop *loop;
+    struct snapshot *snapshot;
+    struct store_thread *store;
+    h2o_globalconf_t globalconf;
+    h2o_context_t ctx;
+    h2o_accept_ctx_t accept;
+    h2o_socket_t *listener;
+    char *address; /* of the listener */
+    char *unix_path;
+};
+
+/* --- answers --- */
+
+static void answer(h2o_req_t *req, int status, const char *type, const char *body)
+{
+    static h2o_generator_t none;
+    size_t n = strlen(body);
+    h2o_iovec_t copy = h2o_strdup(&req->pool, body, n);
+    bool head = h2o_memis(req->method.base, req->method.len, H2O_STRLIT("HEAD"));
+
+    req->res.status = status;
+    req->res.reason = status_reason(status);
+    req->res.content_length = n;
+    h2o_add_header(&req->pool, &req->res.headers, H2O_TOKEN_CONTENT_TYPE, NULL, type, strlen(type));
+    h2o_add_header(&req->pool, &req->res.headers, H2O_TOKEN_CACHE_CONTROL, NULL, H2O_STRLIT("no-store"));
+    h2o_start_response(req, &none);
+    h2o_send(req, &copy, head ? 0 : 1, H2O_SEND_STATE_FINAL);
+}
+
+static void send_json(h2o_req_t *req, int status, char *body)
+{
+    answer(req, status, "application/json", body);
+    free(body);
+}
+
+static void send_problem(h2o_req_t *req, int status, const char *detail)
+{
+    json_t *problem = json_pack("{s:s, s:i, s:s}", "title", status_reason(status), "status", status, "detail", detail);
+    char *text = json_dumps(problem, JSON_COMPACT);
+
+    answer(req, status, "application/problem+json", text);
+    free(text);
+    json_decref(problem);
+}
+
+static void send_json_object(h2o_req_t *req, int status, json_t *object)
+{
+    send_json(req, status, json_dumps(object, JSON_COMPACT));
+    json_decref(object);
+}
+
+/* --- who may --- */
+
+static bool is_allowed(struct admin *a, h2o_req_t *req)
+{
+    const char *token = a->snapshot->conf->admin_token;
+    ssize_t i = h2o_find_header(&req->headers, H2O_TOKEN_AUTHORIZATION, -1);
+
+    if (token == NULL)
+        return true;
+    if (i == -1)
+        return false;
+    h2o_iovec_t value = req->headers.entries[i].value;
+    size_t n = strlen(token);
+
+    return value.len == n + 7 && h2o_lcstris(value.base, 7, H2O_STRLIT("bearer ")) &&
+           CRYPTO_memcmp(value.base + 7, token, n) == 0;
+}
+
+/* A page in a browser must not purge or read by a name that was made to point here (DNS rebinding): with no token, the
+ * Host has to be an address or localhost. */
+static bool is_local_name(struct admin *a, h2o_req_t *req)
+{
+    unsigned char address[16];
+    char host[256];
+    h2o_iovec_t name;
+    uint16_t port;
+
+    if (a->snapshot->conf->admin_token != NULL || a->unix_path != NULL)
+        return true;
+    if (h2o_url_parse_hostport(req->authority.base, req->authority.len, &name, &port) == NULL ||
+        name.len >= sizeof host)
+        return false;
+    snprintf(host, sizeof host, "%.*s", (int)name.len, name.base);
+    return strcasecmp(host, "localhost") == 0 || inet_pton(AF_INET, host, address) == 1 ||
+           inet_pton(AF_INET6, host, address) == 1 || h2o_memis(host, strlen(host), H2O_STRLIT("default"));
+}
+
+/* --- purge --- */
+
+static const struct key_rules *rules_for(struct admin *a, struct bytes url)
+{
+    static const struct key_rules all;
+    const struct snapshot *s = a->snapshot;
+    size_t route = explain_route(s->index, BYTES_LIT("GET"), url);
+
+    return route < s->conf->nroutes ? &s->conf->routes[route].key : &all;
+}
+
+static int purge_url(struct admin *a, struct bytes url, bool soft, size_t *purged)
+{
+    char *buf = malloc(3 * url.n + 64);
+    struct key key;
+    bool ok;
+
+    if (buf == NULL)
+        abort();
+    ok = key_url_of(rules_for(a, url), url, buf, &key);
+    if (ok) {
+        *purged = store_purge_url(a->store, key.url, soft);
+        flights_doom_url(a->shared->flights, key.url);
+    }
+    free(buf);
+    return ok ? 0 : -1;
+}
+
+static bool is_absolute(struct bytes url)
+{
+    return bytes_starts(url, BYTES_LIT("http://")) || bytes_starts(url, BYTES_LIT("https://"));
+}
+
+/* Exactly one of url, prefix, tag, all; and soft. NULL: fine, else what is wrong. */
+static const char *check_purge(json_t *body)
+{
+    const char *name;
+    json_t *value;
+    int targets = 0;
+
+    if (!json_is_object(body))
+        return "the body is not a JSON object; send for example {\"url\":\"http://host/path\"}";
+    json_object_foreach(body, name, value)
+    {
+        if (strcmp(name, "soft") == 0) {
+            if (!json_is_boolean(value))
+                return "\"soft\" is true or false";
+        } else if (strcmp(name, "url") == 0 || strcmp(name, "prefix") == 0) {
+            if (!json_is_string(value))
+                return "\"url\" and \"prefix\" are strings";
+            targets++;
+        } else if (strcmp(name, "all") == 0) {
+            if (!json_is_true(value))
+                return "\"all\" can only be true";
+            targets++;
+        } else if (strcmp(name, "tag") == 0)
+            return "purging by tag is not supported by this version";
+        else
+            return "unknown member; there are url, prefix, all and soft";
+    }
+    return targets == 1 ? NULL : "give exactly one of url, prefix and all";
+}
+
+static struct bytes string_of(json_t *value)
+{
+    return (struct bytes){json_string_value(value), json_string_length(value)};
+}
+
+static const char *purge(struct admin *a, json_t *body, size_t *purged)
+{
+    json_t *url = json_object_get(body, "url"), *prefix = json_object_get(body, "prefix");
+    bool soft = json_is_true(json_object_get(body, "soft"));
+    const char *wrong = check_purge(body);
+
+    if (wrong != NULL)
+        return wrong;
+    if (url != NULL)
+        return purge_url(a, string_of(url), soft, purged) == 0
+                   ? NULL
+                   : "\"url\" is not an absolute http:// or https:// URL with a valid path";
+    if (prefix != NULL) {
+        if (!is_absolute(string_of(prefix)))
+            return "\"prefix\" does not begin with http:// or https://";
+        *purged = store_purge_prefix(a->store, string_of(prefix), soft);
+        flights_doom_prefix(a->shared->flights, string_of(prefix));
+        return NULL;
+    }
+    *purged = store_purge_all(a->store, soft);
+    flights_doom_all(a->shared->flights);
+    return NULL;
+}
+
+static void handle_purge(struct admin *a, h2o_req_t *req)
+{
+    json_error_t error;
+    json_t *body =
+        json_loadb(req->entity.base == NULL ? "" : req->entity.base, req->entity.len, JSON_REJECT_DUPLICATES, &error);
+    char text[256];
+    size_t purged = 0;
+
+    if (body == NULL) {
+        snprintf(text, sizeof text, "the body is not JSON: %s", error.text);
+        send_problem(req, 400, text);
+        return;
+    }
+    const char *wrong = purge(a, body, &purged);
+
+    json_decref(body);
+    if (wrong != NULL)
+        send_problem(req, 400, wrong);
+    else
+        send_json_object(req, 200, json_pack("{s:I}", "purged", (json_int_t)purged));
+}
+
+/* --- explain --- */
+
+static int hex(char c)
+{
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                  : -1;
+}
+
+/* A query parameter, decoded; NULL without. */
+static char *parameter(h2o_req_t *req, const char *name)
+{
+    size_t n = strlen(name);
+    const char *p, *end = req->path.base + req->path.len;
+
+    if (req->query_at == SIZE_MAX)
+        return NULL;
+    for (p = req->path.base + req->query_at + 1; p < end;) {
+        const char *stop = memchr(p, '&', (size_t)(end - p));
+
+        if (stop == NULL)
+            stop = end;
+        if ((size_t)(stop - p) > n && memcmp(p, name, n) == 0 && p[n] == '=') {
+            char *out = h2o_mem_alloc_pool(&req->pool, (size_t)(stop - p)), *q = out;
+
+            for (p += n + 1; p < stop; p++) {
+                if (*p == '%' && stop - p > 2 && hex(p[1]) >= 0 && hex(p[2]) >= 0) {
+                    *q++ = (char)(hex(p[1]) * 16 + hex(p[2]));
+                    p += 2;
+                } else
+                    *q++ = *p == '+' ? ' ' : *p;
+            }
+            *q = '\0';
+            return out;
+        }
+        p = stop + 1;
+    }
+    return NULL;
+}
+
+static void handle_explain(struct admin *a, h2o_req_t *req)
+{
+    const char *url = parameter(req, "url"), *method = parameter(req, "method"), *why = NULL;
+    const struct snapshot *s = a->snapshot;
+    struct explain_request q = {.method = method != NULL ? bytes_of(method) : BYTES_LIT("GET"), .url = bytes_of(url)};
+
+    if (url == NULL) {
+        send_problem(req, 400, "give the URL to explain: /explain?url=http://host/path&method=GET");
+        return;
+    }
+    json_t *out = explain(s->conf, s->index, &q, a->shared, a->store, loop_now(a->loop), &why);
+
+    if (out == NULL)
+        send_problem(req, 400, why);
+    else
+        send_json_object(req, 200, out);
+}
+
+/* --- requests --- */
+
+static bool path_is(h2o_req_t *req, const char *path)
+{
+    size_t n = req->query_at != SIZE_MAX ? req->query_at : req->path.len;
+
+    return h2o_memis(req->path.base, n, path, strlen(path));
+}
+
+static bool method_is(h2o_req_t *req, const char *method)
+{
+    return h2o_memis(req->method.base, req->method.len, method, strlen(method));
+}
+
+static void refuse_method(h2o_req_t *req, const char *allow)
+{
+    h2o_add_header(&req->pool, &req->res.headers, H2O_TOKEN_ALLOW, NULL, allow, strlen(allow));
+    send_problem(req, 405, "this endpoint takes another method");
+}
+
+static void handle_get(struct admin *a, h2o_req_t *req)
+{
+    int status = 200;
+
+    if (path_is(req, "/health")) {
+        char *body = health_json(a->shared, &status);
+
+        send_json(req, status, body);
+    } else if (path_is(req, "/health/cache"))
+        send_json(req, 200, health_cache_json(a->shared, a->snapshot, loop_now(a->loop)));
+    else
+        handle_explain(a, req);
+}
+
+static int on_req(h2o_handler_t *self, h2o_req_t *req)
+{
+    struct admin *a = H2O_STRUCT_FROM_MEMBER(struct admin, ctx, req->conn->ctx);
+    bool get = path_is(req, "/health") || path_is(req, "/health/cache") || path_is(req, "/explain");
+
+    (void)self;
+    if (!is_local_name(a, req))
+        send_problem(req, 421, "without a token the admin listener answers to addresses and localhost only");
+    else if (!is_allowed(a, req)) {
+        h2o_add_header(&req->pool, &req->res.headers, H2O_TOKEN_WWW_AUTHENTICATE, NULL, H2O_STRLIT("Bearer"));
+        send_problem(req, 401, "send the token of token_file as: Authorization: Bearer TOKEN");
+    } else if (path_is(req, "/purge")) {
+        if (method_is(req, "POST"))
+            handle_purge(a, req);
+        else
+            refuse_method(req, "POST");
+    } else if (!get)
+        send_problem(req, 404, "there are /health, /health/cache, /purge and /explain");
+    else if (method_is(req, "GET") || method_is(req, "HEAD"))
+        handle_get(a, req);
+    else
+        refuse_method(req, "GET, HEAD");
+    return 0;
+}
+
+/* --- the listener --- */
+
+static void on_accept(h2o_socket_t *listener, const char *err)
+{
+    struct admin *a = listener->data;
+
+    if (err != NULL)
+        return;
+    for (int i = 0; i < ACCEPTS_A_TURN; i++) {
+        h2o_socket_t *sock = h2o_evloop_socket_accept(listener);
+
+        if (sock == NULL)
+            return;
+        h2o_accept(&a->accept, sock);
+    }
+}
+
+static int listen_unix(const char *path)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+    if (fd < 0)
+        return -1;
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
+    /* what nobody answers on is left over from a run that was killed */
+    if (connect(fd, (struct sockaddr *)&address, sizeof address) != 0 && errno == ECONNREFUSED)
+        unlink(path);
+    close(fd);
+    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof address) != 0 || listen(fd, SOMAXCONN) != 0) {
+        int saved = errno;
+
+        close(fd);
+        errno = saved;
+        return -1;
+    }
+    chmod(path, 0660);
+    return fd;
+}
+
+static int listen_tcp(const char *host, uint16_t port)
+{
+    struct addrinfo hints = {.ai_flags = AI_NUMERICHOST | AI_PASSIVE, .ai_socktype = SOCK_STREAM}, *ai;
+    char service[8];
+    int on = 1, fd, saved;
+
+    snprintf(service, sizeof service, "%u", port);
+    if (getaddrinfo(host, service, &hints, &ai) != 0) {
+        errno = EADDRNOTAVAIL;
+        return -1;
+    }
+    fd = socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0 ||
+        bind(fd, ai->ai_addr, ai->ai_addrlen) != 0 || listen(fd, SOMAXCONN) != 0) {
+        saved = errno;
+        if (fd >= 0)
+            close(fd);
+        errno = saved;
+        fd = -1;
+    }
+    freeaddrinfo(ai);
+    return fd;
+}
+
+static void close_listener(struct admin *a)
+{
+    if (a->listener == NULL)
+        return;
+    h2o_socket_close(a->listener);
+    if (a->unix_path != NULL)
+        unlink(a->unix_path);
+    free(a->address);
+    free(a->unix_path);
+    a->listener = NULL;
+    a->address = a->unix_path = NULL;
+}
+
+int admin_apply(struct admin *a, struct snapshot *snapshot, char *err, size_t err_cap)
+{
+    const struct conf_listen *conf = snapshot->conf->admin;
+
+    if (conf != NULL && (a->address == NULL || strcmp(a->address, conf->address) != 0)) {
+        int fd = conf->unix_path != NULL ? listen_unix(conf->unix_path) : listen_tcp(conf->host, conf->port);
+
+        if (fd < 0) {
+            snprintf(err, err_cap, "%s:%u:%u: cannot listen on %s: %s", conf->mark.file, conf->mark.line,
+                     conf->mark.column, conf->address, strerror(errno));
+            return -1;
+        }
+        close_listener(a);
+        a->listener = h2o_evloop_socket_create(loop_h2o(a->loop), fd, H2O_SOCKET_FLAG_DONT_READ);
+        a->listener->data = a;
+        a->address = strdup(conf->address);
+        a->unix_path = conf->unix_path != NULL ? strdup(conf->unix_path) : NULL;
+        h2o_socket_read_start(a->listener, on_accept);
+    } else if (conf == NULL)
+        close_listener(a);
+    snapshot_retain(snapshot);
+    if (a->snapshot != NULL)
+        snapshot_release(a->snapshot);
+    a->snapshot = snapshot;
+    return 0;
+}
+
+struct admin *admin_create(struct shared *shared, struct loop *loop)
+{
+    struct admin *a = calloc(1, sizeof *a);
+
+    if (a == NULL)
+        abort();
+    a->shared = shared;
+    a->loop = loop;
+    a->store = store_thread_create(shared->store);
+    if (a->store == NULL)
+        abort();
+    h2o_config_init(&a->globalconf);
+    a->globalconf.server_name = h2o_iovec_init(H2O_STRLIT(""));
+    a->globalconf.max_request_entity_size = BODY_MAX;
+    h2o_hostconf_t *host = h2o_config_register_host(&a->globalconf, h2o_iovec_init(H2O_STRLIT("default")), 65535);
+
+    h2o_create_handler(h2o_config_register_path(host, "/", 0), sizeof(h2o_handler_t))->on_req = on_req;
+    h2o_context_init(&a->ctx, loop_h2o(loop), &a->globalconf);
+    a->accept = (h2o_accept_ctx_t){.ctx = &a->ctx, .hosts = a->globalconf.hosts};
+    return a;
+}
+
+static int close_idle(h2o_req_t *req, void *data)
+{
+    h2o_socket_t *sock = req->conn->callbacks->get_socket(req->conn);
+
+    (void)data;
+    shutdown(h2o_socket_get_fd(sock), SHUT_RDWR);
+    return 0;
+}
+
+void admin_destroy(struct admin *a)
+{
+    close_listener(a);
+    h2o_context_request_shutdown(&a->ctx);
+    a->globalconf.http1.callbacks.foreach_request(&a->ctx, close_idle, NULL);
+    /* libh2o closes what has been shut down when it next reads */
+    for (int i = 0; i < 100 && !h2o_linklist_is_empty(&a->ctx.http1._conns); i++)
+        loop_run(a->loop, 1);
+    if (h2o_linklist_is_empty(&a->ctx.http1._conns) && h2o_linklist_is_empty(&a->ctx.http2._conns)) {
+        h2o_context_dispose(&a->ctx);
+        h2o_config_dispose(&a->globalconf);
+    }
+    store_thread_destroy(a->store);
+    if (a->snapshot != NULL)
+        snapshot_release(a->snapshot);
+    free(a);
+}

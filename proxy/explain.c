@@ -1,0 +1,256 @@
+#include "proxy/explain.h"
+
+#include <stdlib.h>
+
+#include "policies/storing.h"
+#include "policies/uri.h"
+#include "policies/vary.h"
+#include "proxy/identity.h"
+#include "proxy/snapshot.h"
+
+static json_t *text(struct bytes b)
+{
+    json_t *s = json_stringn(b.p == NULL ? "" : b.p, b.n);
+
+    return s != NULL ? s : json_string("(not UTF-8)");
+}
+
+static void set(json_t *o, const char *name, json_t *value)
+{
+    json_object_set_new(o, name, value);
+}
+
+static const char *scope_word(enum conf_scope scope)
+{
+    return scope == CONF_SHARED ? "shared" : scope == CONF_USER ? "user" : "auto";
+}
+
+struct asked {
+    const struct conf_route *route;
+    char *memory;
+    struct bytes authority, path;
+    struct uri_parts parts;
+    struct identity who;
+    struct personal personal;
+    struct key key;
+};
+
+static bool normalize(struct asked *a, struct bytes url, const char **why)
+{
+    size_t n;
+
+    *why = "not an absolute http:// or https:// URL";
+    if (!uri_parse(url, &a->parts))
+        return false;
+    a->memory = malloc(2 * url.n + 2);
+    if (a->memory == NULL)
+        abort();
+    if (!uri_authority_normalize(a->parts.authority, a->parts.https, a->memory, &n))
+        return false;
+    a->authority = (struct bytes){a->memory, n};
+    *why = "the URL's path has an invalid escape or climbs above its root";
+    if (!uri_path_normalize(a->parts.path, a->memory + n, &a->path.n))
+        return false;
+    a->path.p = a->memory + n;
+    return true;
+}
+
+static json_t *key_json(const struct asked *a, const struct explain_request *q)
+{
+    const struct key_rules *rules = &a->route->key;
+    json_t *key = json_object(), *headers = json_object(), *cookies = json_object();
+    size_t query = 0;
+
+    while (query < a->key.target.n && a->key.target.p[query] != '?')
+        query++;
+    set(key, "scheme", json_string(a->parts.https ? "https" : "http"));
+    set(key, "host", text(a->authority));
+    set(key, "path", text(a->path));
+    set(key, "query",
+        query < a->key.target.n ? text((struct bytes){a->key.target.p + query + 1, a->key.target.n - query - 1})
+                                : json_null());
+    set(key, "scope", json_string(!a->who.user_scope ? "shared" : a->who.known ? "user" : "anonymous user"));
+    for (size_t i = 0; i < rules->nheaders; i++) {
+        char name[256];
+
+        snprintf(name, sizeof name, "%.*s", (int)rules->headers[i].n, rules->headers[i].p);
+        set(headers, name,
+            fields_has(q->fields, rules->headers[i]) ? text(fields_value(q->fields, rules->headers[i])) : json_null());
+    }
+    for (size_t i = 0; i < rules->ncookies; i++) {
+        struct bytes value = cookie_value(q->fields, rules->cookies[i]);
+        char name[256];
+
+        snprintf(name, sizeof name, "%.*s", (int)rules->cookies[i].n, rules->cookies[i].p);
+        set(cookies, name, value.p != NULL ? text(value) : json_null());
+    }
+    set(key, "headers", headers);
+    set(key, "cookies", cookies);
+    return key;
+}
+
+/* Why the cache is not used, or NULL. */
+static const char *why_not_cached(const struct asked *a, struct bytes method)
+{
+    if (!bytes_eq(method, BYTES_LIT("GET")) && !bytes_eq(method, BYTES_LIT("HEAD")))
+        return "the method is passed through";
+    if (!a->route->cache)
+        return "cache: off";
+    if (!a->who.user_scope || !a->who.known) {
+        if (a->personal.authorization)
+            return "personal (Authorization) on what is shared: only where the origin allows it";
+        if (a->personal.cookie)
+            return "personal (a cookie) on what is shared: only where the origin states a lifetime";
+    }
+    return NULL;
+}
+
+static struct stored *find(const struct asked *a, const struct explain_request *q, struct shared *shared,
+                           struct store_thread *store, struct mono_ms now)
+{
+    struct stored *s = store_acquire(store, store_hash(shared->store, a->key.whole), a->key.whole, now), *variant;
+    size_t n = a->key.whole.n;
+
+    if (s == NULL || s->kind != STORED_VARY)
+        return s;
+    char *key = malloc(n + vary_key_bytes_max(s->spec, q->fields));
+
+    if (key == NULL)
+        abort();
+    memcpy(key, a->key.whole.p, n);
+    n += vary_key_build(s->spec, q->fields, key + n);
+    variant = store_acquire(store, store_hash(shared->store, (struct bytes){key, n}), (struct bytes){key, n}, now);
+    stored_release(s);
+    free(key);
+    return variant;
+}
+
+static void set_stored(json_t *out, struct stored *s, struct mono_ms now)
+{
+    bool response = s != NULL && s->kind == STORED_RESPONSE;
+
+    set(out, "stored", json_boolean(response));
+    if (s != NULL && s->kind == STORED_PASS)
+        set(out, "note", json_string("hit-for-miss: the last answer could not be shared"));
+    if (!response)
+        return;
+    int64_t age = freshness_age_ms(&s->lifetimes, s->response_time, now);
+
+    set(out, "tier_of_storage", json_string("memory"));
+    set(out, "status", json_integer(s->status));
+    set(out, "age_seconds", json_real((double)age / 1000));
+    set(out, "fresh_for_seconds", json_real((double)(s->lifetimes.fresh_ms - age) / 1000));
+    set(out, "useful_for_seconds", json_real((double)(s->useful_ms - age) / 1000));
+}
+
+size_t explain_route(const struct route_index *index, struct bytes method, struct bytes url)
+{
+    struct asked a = {.memory = NULL};
+    const char *why;
+    size_t route = normalize(&a, url, &why) ? route_find(index, method, a.authority, a.path) : ROUTE_NONE;
+
+    free(a.memory);
+    return route;
+}
+
+json_t *explain(const struct conf *conf, const struct route_index *index, const struct explain_request *q,
+                struct shared *shared, struct store_thread *store, struct mono_ms now, const char **why)
+{
+    static const unsigned char no_secret[32];
+    struct asked a = {.memory = NULL};
+    json_t *out = NULL;
+    char name[512];
+    size_t i;
+
+    if (!normalize(&a, q->url, why))
+        goto free_memory;
+    out = json_object();
+    set(out, "url", text(q->url));
+    set(out, "method", text(q->method));
+    i = route_find(index, q->method, a.authority, a.path);
+    if (i >= conf->nroutes) {
+        set(out, "route", json_null());
+        set(out, "answer",
+            json_string(i == ROUTE_METHOD ? "405: no route of this path takes this method"
+                                          : "404: no route matches this host and path"));
+        goto free_memory;
+    }
+    a.route = &conf->routes[i];
+    identity_judge(a.route, q->fields, shared != NULL ? shared->user_secret : no_secret, &a.who);
+    a.personal = personal_judge(&a.route->personal, q->fields);
+
+    struct key_request k = {
+        .https = a.parts.https,
+        .authority = a.authority,
+        .path = a.path,
+        .query = a.parts.query,
+        .has_query = a.parts.has_query,
+        .fields = q->fields,
+        .user_scope = a.who.user_scope,
+        .user =
+            a.who.known && a.who.user_scope ? (struct bytes){(const char *)a.who.hash, USER_HASH_BYTES} : BYTES_NONE,
+    };
+    char *buf = malloc(key_bytes_max(&a.route->key, &k));
+
+    if (buf == NULL)
+        abort();
+    key_build(&a.route->key, &k, buf, &a.key);
+    snapshot_route_name(a.route, name, sizeof name);
+    const char *not_cached = why_not_cached(&a, q->method);
+
+    set(out, "route", json_string(name));
+    set(out, "defined", json_sprintf("%s:%u", a.route->mark.file, a.route->mark.line));
+    set(out, "backend", json_string(a.route->backend->name));
+    set(out, "tier", a.route->ttl != NULL ? json_string(a.route->ttl->tier.name) : json_null());
+    set(out, "scope", json_string(scope_word(a.route->scope)));
+    set(out, "cache", not_cached == NULL ? json_true() : json_false());
+    if (not_cached != NULL)
+        set(out, "why", json_string(not_cached));
+    set(out, "key", key_json(&a, q));
+    set(out, "upstream_target", text(a.key.target));
+    if (store != NULL) {
+        struct stored *s = find(&a, q, shared, store, now);
+
+        set_stored(out, s, now);
+        stored_release(s);
+    }
+    free(buf);
+
+free_memory:
+    free(a.memory);
+    return out;
+}
+
+static void print_value(const char *indent, const char *name, json_t *value, FILE *to)
+{
+    char *other;
+
+    if (json_is_string(value))
+        fprintf(to, "%s%-16s %s\n", indent, name, json_string_value(value));
+    else if (json_is_null(value))
+        fprintf(to, "%s%-16s -\n", indent, name);
+    else if (json_is_boolean(value))
+        fprintf(to, "%s%-16s %s\n", indent, name, json_is_true(value) ? "yes" : "no");
+    else {
+        other = json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(6));
+        fprintf(to, "%s%-16s %s\n", indent, name, other);
+        free(other);
+    }
+}
+
+void explain_print(json_t *explanation, FILE *to)
+{
+    const char *name, *inner;
+    json_t *value, *part;
+
+    json_object_foreach(explanation, name, value)
+    {
+        if (!json_is_object(value)) {
+            print_value("", name, value, to);
+            continue;
+        }
+        fprintf(to, "%s\n", name);
+        json_object_foreach(value, inner, part) if (!json_is_object(part) || json_object_size(part) > 0)
+            print_value("  ", inner, part, to);
+    }
+}

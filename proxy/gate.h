@@ -1,0 +1,121 @@
+/*
+ * The gate in front of a backend's servers, over all threads: who may send now, to which server, and who waits.
+ * Private to upstream (and its tests).
+ *
+ * A ticket is one fetch's place: it holds a slot of one server (at most max_connections in flight for each), or waits
+ * in the backend's one line, first come, first served; a slot that comes free goes straight to the first in line.
+ * Open connections count as well: a slot for a new connection, when the server has max_connections open already, is
+ * made by shutting down an idle one, of whichever thread (libcurl then finds it dead).
+ *
+ * Ownership  Tickets, pools and connections are embedded in the caller's structs; servers are reference counted by
+ *            tickets and pools. Threads    Any; one lock for each backend. Tickets are told through their loop's
+ * mailbox.
+ */
+#ifndef WEIR_PROXY_GATE_H
+#define WEIR_PROXY_GATE_H
+
+#include <stdatomic.h>
+
+#include "proxy/loop.h"
+#include "proxy/upstream.h"
+
+/* How long a server that refused a connection is left alone while there are others. */
+#define GATE_AVOID_MS 1000
+
+struct gate_link {
+    struct gate_link *prev, *next;
+};
+
+struct server {
+    /* immutable */
+    struct backend *backend;
+    char *url, *host, *unix_path, *ca_file, *server_name; /* the last three may be NULL */
+    uint16_t port;
+    bool https, verify;
+
+    _Atomic bool retired; /* no longer in the configuration */
+
+    /* under the backend's lock */
+    unsigned weight, refs;
+    int64_t turn; /* smooth weighted round robin */
+    unsigned in_flight;
+    unsigned open; /* connections that are open or about to be opened */
+    int64_t avoid_until_ms;
+    struct gate_link pools, idle; /* idle: the longest unused first */
+};
+
+/* One thread's connections to one server. */
+struct gate_pool {
+    struct gate_link link;
+    struct server *server;
+    const void *owner;       /* the thread's upstream */
+    unsigned idle, reserved; /* reserved: idle ones that granted tickets are about to use */
+};
+
+struct gate_conn {
+    struct gate_link link; /* in the server's idle list, when idle */
+    struct gate_pool *pool;
+    int fd;
+    bool idle, dead; /* dead: shut down, only waits to be closed */
+    int64_t idle_since_ms;
+};
+
+struct gate_limits {
+    int64_t queue_ms, connect_ms, first_byte_ms, idle_ms, total_ms, keepalive_ms;
+};
+
+enum gate_expects { GATE_NOTHING, GATE_OPEN, GATE_REUSE };
+
+struct gate_ticket {
+    struct gate_link link; /* in line */
+    struct message granted;
+    struct backend *backend;
+    struct server *server; /* NULL: none granted */
+    struct loop *loop;
+    const void *owner;
+    const struct server *refused; /* not this one again, if there is another */
+    struct gate_limits limits;    /* as they were on entering */
+    enum gate_expects expects;
+    bool fresh; /* must open a connection of its own */
+    bool waits;
+};
+
+enum gate_answer { GATE_GRANTED, GATE_WAITS, GATE_FULL, GATE_NO_OTHER };
+
+/* GATE_GRANTED: ticket->server is set. GATE_WAITS: `granted` will be posted to `loop` once, unless gate_abandon comes
+ * first. The caller has set loop, owner, fresh and granted.run. */
+enum gate_answer gate_enter(struct gate_ticket *ticket, struct backend *backend, struct mono_ms now);
+
+/* Gives the slot back. */
+void gate_leave(struct gate_ticket *ticket, struct mono_ms now);
+
+/* Out of the line. False: not in it (any more): it was granted, the message is on its way. */
+bool gate_abandon(struct gate_ticket *ticket);
+
+/* Gives the slot back for one at another server, ahead of all who wait. unreachable: the server refused, so it is left
+ * alone for a while; GATE_NO_OTHER when there is no other server (the slot is given back all the same). Otherwise its
+ * own server will do where there is no other. */
+enum gate_answer gate_again(struct gate_ticket *ticket, bool unreachable, struct mono_ms now);
+
+void gate_count_sent(struct backend *backend);
+void gate_count_failure(struct backend *backend);
+
+void gate_pool_init(struct gate_pool *pool, struct server *server, const void *owner);
+void gate_pool_fini(struct gate_pool *pool); /* after its last connection was closed */
+
+/* A connection's life: opened (for a ticket), used (by a ticket), idle, closed (before its descriptor is). */
+void gate_conn_opened(struct gate_conn *conn, struct gate_pool *pool, struct gate_ticket *ticket, int fd);
+void gate_conn_used(struct gate_conn *conn, struct gate_ticket *ticket);
+void gate_conn_idle(struct gate_conn *conn, struct mono_ms now);
+void gate_conn_closed(struct gate_conn *conn);
+
+/* Shuts an idle connection down, so that nothing uses it again. */
+void gate_conn_kill(struct gate_conn *conn);
+
+/* Shuts down this pool's connections that have been idle for the backend's keepalive. */
+void gate_pool_expire(struct gate_pool *pool, struct mono_ms now);
+
+/* For tests: a server of the backend by its place in the configuration. */
+struct server *gate_server(struct backend *backend, size_t index);
+
+#endif

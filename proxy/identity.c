@@ -1,0 +1,78 @@
+#include "proxy/identity.h"
+
+#include <openssl/core_names.h>
+#include <openssl/evp.h>
+#include <openssl/params.h>
+#include <stdlib.h>
+
+/* All lines of a field count: a second Authorization line must not hide behind the first. */
+static void feed_field(EVP_MAC_CTX *hmac, struct fields request, struct bytes name)
+{
+    for (size_t i = fields_find(request, name, 0); i < request.n; i = fields_find(request, name, i + 1)) {
+        uint64_t n = request.v[i].value.n;
+
+        EVP_MAC_update(hmac, (const unsigned char *)&n, sizeof n);
+        EVP_MAC_update(hmac, (const unsigned char *)request.v[i].value.p, request.v[i].value.n);
+    }
+}
+
+static bool has_identity(const struct conf_route *route, struct fields request)
+{
+    if (route->identity == CONF_IDENTITY_HEADER)
+        return fields_value(request, route->identity_name).n > 0;
+    return route->identity == CONF_IDENTITY_COOKIE && cookie_value(request, route->identity_name).n > 0;
+}
+
+/* Keyed once for each thread; EVP_MAC_init without a key starts over with it. */
+static EVP_MAC_CTX *keyed(const unsigned char secret[32])
+{
+    static _Thread_local EVP_MAC_CTX *ctx;
+    OSSL_PARAM params[] = {OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, (char[]){"SHA256"}, 0),
+                           OSSL_PARAM_construct_end()};
+
+    if (ctx == NULL) {
+        EVP_MAC *mac = EVP_MAC_fetch(NULL, "HMAC", NULL);
+
+        ctx = EVP_MAC_CTX_new(mac);
+        EVP_MAC_free(mac);
+        if (ctx == NULL || EVP_MAC_init(ctx, secret, 32, params) != 1)
+            abort();
+    } else if (EVP_MAC_init(ctx, NULL, 0, NULL) != 1)
+        abort();
+    return ctx;
+}
+
+static void hash_credentials(const struct conf_route *route, struct fields request, const unsigned char secret[32],
+                             unsigned char out[USER_HASH_BYTES])
+{
+    EVP_MAC_CTX *hmac = keyed(secret);
+    const struct bytes authorization = BYTES_LIT("authorization");
+    size_t n;
+
+    if (route->identity == CONF_IDENTITY_COOKIE) {
+        struct bytes cookie = cookie_value(request, route->identity_name);
+
+        EVP_MAC_update(hmac, (const unsigned char *)"c", 1);
+        EVP_MAC_update(hmac, (const unsigned char *)cookie.p, cookie.n);
+    } else {
+        EVP_MAC_update(hmac, (const unsigned char *)"h", 1);
+        feed_field(hmac, request, route->identity_name);
+    }
+    /* A session cookie with somebody else's Authorization is not the same user. */
+    EVP_MAC_update(hmac, (const unsigned char *)"a", 1);
+    feed_field(hmac, request, authorization);
+    if (EVP_MAC_final(hmac, out, &n, USER_HASH_BYTES) != 1)
+        abort();
+}
+
+void identity_judge(const struct conf_route *route, struct fields request, const unsigned char secret[32],
+                    struct identity *out)
+{
+    out->user_scope = out->known = false;
+    if (route->scope == CONF_SHARED)
+        return;
+    out->known = has_identity(route, request) || fields_has(request, BYTES_LIT("authorization"));
+    out->user_scope = route->scope == CONF_USER || out->known;
+    if (out->known)
+        hash_credentials(route, request, secret, out->hash);
+}

@@ -1,0 +1,21 @@
+/*
+ * Whose request is it? The keyed hash of a credential, never the credential (HMAC-SHA-256, RFC 2104).
+ *
+ * Threads  Any.
+ */
+#ifndef WEIR_PROXY_IDENTITY_H
+#define WEIR_PROXY_IDENTITY_H
+
+#include "conf/conf.h"
+
+struct identity {
+    bool user_scope;
+    bool known; /* false: the anonymous user */
+    unsigned char hash[USER_HASH_BYTES];
+};
+
+/* The route's scope and user rules applied to a request. */
+void identity_judge(const struct conf_route *route, struct fields request, const unsigned char secret[32],
+                    struct identity *out);
+
+#endif

@@ -1,0 +1,532 @@
+#include "proxy/listener.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <pthread.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "proxy/tls.h"
+
+enum {
+    ACCEPTS_MAX = 64, /* in one turn: other connections want theirs */
+    PAUSE_MS = 100,   /* out of descriptors or memory */
+};
+
+/* One address. */
+struct listener {
+    struct listener *next;
+    char *address;
+    int *fds; /* one for each thread; -1: closed by it */
+    char *unix_path;
+    dev_t unix_dev; /* the file that is ours to remove */
+    ino_t unix_ino;
+    struct tls *tls;
+    bool removed;
+
+    /* between prepare and commit or abort */
+    bool fresh, wanted;
+    struct tls *next_tls;
+};
+
+struct listeners {
+    unsigned nthreads;
+    pthread_mutex_t lock;   /* the list, tls and removed: threads read them in listener_thread_sync */
+    struct listener *first; /* nodes stay until listeners_destroy, for threads hold them */
+};
+
+/* Sockets */
+
+static int set_int(int fd, int level, int name, int value)
+{
+    return setsockopt(fd, level, name, &value, sizeof(value));
+}
+
+/* Not dual-stack: 0.0.0.0:N and [::]:N are two listeners that can stand side by side. */
+static int bind_tcp(const struct addrinfo *ai, bool share)
+{
+    int fd = socket(ai->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+    if (fd < 0)
+        return -1;
+    if (set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1) != 0 || (share && set_int(fd, SOL_SOCKET, SO_REUSEPORT, 1) != 0) ||
+        (ai->ai_family == AF_INET6 && set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1) != 0) ||
+        bind(fd, ai->ai_addr, ai->ai_addrlen) != 0 || (share && listen(fd, SOMAXCONN) != 0)) {
+        int saved = errno;
+        close(fd);
+        errno = saved;
+        return -1;
+    }
+    return fd;
+}
+
+/* SO_REUSEPORT would let a second weir of the same user take half of the first one's connections. */
+static int check_unused(const struct addrinfo *ai)
+{
+    int fd = bind_tcp(ai, false);
+    if (fd < 0)
+        return -1;
+    close(fd);
+    return 0;
+}
+
+static int open_tcp_sockets(struct listener *l, unsigned n, struct addrinfo *ai)
+{
+    if (check_unused(ai) != 0)
+        return -1;
+    for (unsigned i = 0; i < n; i++) {
+        l->fds[i] = bind_tcp(ai, true);
+        if (l->fds[i] < 0)
+            return -1;
+        /* Port 0: the others take the port that the first was given. */
+        if (i == 0 && getsockname(l->fds[0], ai->ai_addr, &ai->ai_addrlen) != 0)
+            return -1;
+    }
+    return 0;
+}
+
+static bool open_tcp(struct listener *l, unsigned n, const struct conf_listen *conf, struct conf_errors *errors)
+{
+    struct addrinfo hints = {.ai_flags = AI_PASSIVE | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM}, *ai = NULL;
+    char port[8];
+    int error;
+
+    snprintf(port, sizeof(port), "%u", conf->port);
+    error = getaddrinfo(conf->host, port, &hints, &ai);
+    if (error != 0) {
+        conf_errors_add(errors, conf->mark, "cannot listen on %s: %s", conf->address, gai_strerror(error));
+        return false;
+    }
+    bool ok = open_tcp_sockets(l, n, ai) == 0;
+    if (!ok)
+        conf_errors_add(errors, conf->mark, "cannot listen on %s: %s", conf->address, strerror(errno));
+    freeaddrinfo(ai);
+    return ok;
+}
+
+/* A socket file without a listener is what a killed process leaves behind. */
+static int remove_stale(const struct sockaddr_un *addr)
+{
+    struct stat st;
+    int fd, error;
+
+    if (lstat(addr->sun_path, &st) != 0)
+        return errno == ENOENT ? 0 : -1;
+    if (!S_ISSOCK(st.st_mode)) {
+        errno = EEXIST;
+        return -1;
+    }
+    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -1;
+    error = connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) == 0 ? 0 : errno;
+    close(fd);
+    if (error != ECONNREFUSED) {
+        errno = EADDRINUSE;
+        return -1;
+    }
+    return unlink(addr->sun_path);
+}
+
+static int bind_unix(struct listener *l, const struct sockaddr_un *addr)
+{
+    struct stat st;
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+    if (fd < 0)
+        return -1;
+    l->fds[0] = fd;
+    if (remove_stale(addr) != 0 || bind(fd, (const struct sockaddr *)addr, sizeof(*addr)) != 0)
+        return -1;
+    if (lstat(addr->sun_path, &st) == 0) {
+        l->unix_dev = st.st_dev;
+        l->unix_ino = st.st_ino;
+    }
+    l->unix_path = h2o_strdup(NULL, addr->sun_path, SIZE_MAX).base;
+    return listen(fd, SOMAXCONN);
+}
+
+static bool open_unix(struct listener *l, unsigned n, const struct conf_listen *conf, struct conf_errors *errors)
+{
+    struct sockaddr_un addr = {.sun_family = AF_UNIX};
+
+    if (strlen(conf->unix_path) >= sizeof(addr.sun_path)) {
+        conf_errors_add(errors, conf->mark, "cannot listen on %s: the path is longer than %zu bytes", conf->address,
+                        sizeof(addr.sun_path) - 1);
+        return false;
+    }
+    strcpy(addr.sun_path, conf->unix_path);
+    bool ok = bind_unix(l, &addr) == 0;
+    for (unsigned i = 1; i < n && ok; i++) {
+        l->fds[i] = fcntl(l->fds[0], F_DUPFD_CLOEXEC, 0);
+        ok = l->fds[i] >= 0;
+    }
+    if (!ok)
+        conf_errors_add(errors, conf->mark, "cannot listen on %s: %s", conf->address,
+                        errno == EEXIST ? "the file exists and is not a socket" : strerror(errno));
+    return ok;
+}
+
+static void remove_unix_file(struct listener *l)
+{
+    struct stat st;
+
+    if (l->unix_path == NULL)
+        return;
+    if (lstat(l->unix_path, &st) == 0 && st.st_dev == l->unix_dev && st.st_ino == l->unix_ino)
+        unlink(l->unix_path);
+    free(l->unix_path);
+    l->unix_path = NULL;
+}
+
+/* Listeners */
+
+static struct listener *make_listener(unsigned n, const struct conf_listen *conf)
+{
+    struct listener *l = h2o_mem_alloc(sizeof(*l));
+
+    *l = (struct listener){.address = h2o_strdup(NULL, conf->address, SIZE_MAX).base, .fresh = true};
+    l->fds = h2o_mem_alloc(sizeof(*l->fds) * n);
+    for (unsigned i = 0; i < n; i++)
+        l->fds[i] = -1;
+    return l;
+}
+
+static void free_listener(struct listener *l, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++)
+        if (l->fds[i] >= 0)
+            close(l->fds[i]);
+    remove_unix_file(l);
+    tls_release(l->tls);
+    tls_release(l->next_tls);
+    free(l->fds);
+    free(l->address);
+    free(l);
+}
+
+static struct listener *find(struct listeners *all, const char *address)
+{
+    for (struct listener *l = all->first; l != NULL; l = l->next)
+        if (!l->removed && strcmp(l->address, address) == 0)
+            return l;
+    return NULL;
+}
+
+struct listeners *listeners_create(unsigned nthreads)
+{
+    struct listeners *all = h2o_mem_alloc(sizeof(*all));
+
+    *all = (struct listeners){.nthreads = nthreads};
+    pthread_mutex_init(&all->lock, NULL);
+    return all;
+}
+
+/* Only this thread changes the list, so it reads it without the lock. */
+static struct listener *open_listener(struct listeners *all, const struct conf_listen *conf, struct conf_errors *errors)
+{
+    struct listener *l = find(all, conf->address);
+
+    if (l != NULL)
+        return l;
+    l = make_listener(all->nthreads, conf);
+    if (conf->unix_path != NULL ? !open_unix(l, all->nthreads, conf, errors)
+                                : !open_tcp(l, all->nthreads, conf, errors)) {
+        free_listener(l, all->nthreads);
+        return NULL;
+    }
+    pthread_mutex_lock(&all->lock);
+    l->next = all->first;
+    all->first = l;
+    pthread_mutex_unlock(&all->lock);
+    return l;
+}
+
+/* The text begins with the file's name. */
+static const struct conf_mark *mark_of(const struct conf_tls *tls, const char *err)
+{
+    for (size_t i = 0; i < tls->ncertificates; i++) {
+        const struct conf_certificate *c = &tls->certificates[i];
+        size_t certificate_n = strlen(c->certificate), key_n = strlen(c->key);
+        if ((strncmp(err, c->certificate, certificate_n) == 0 && err[certificate_n] == ':') ||
+            (strncmp(err, c->key, key_n) == 0 && err[key_n] == ':'))
+            return &c->mark;
+    }
+    return &tls->certificates[0].mark;
+}
+
+static bool prepare_one(struct listeners *all, const struct conf_listen *conf, struct conf_errors *errors)
+{
+    struct tls *tls = NULL;
+    struct listener *l = NULL;
+    char err[1024];
+
+    if (conf->tls != NULL && (tls = tls_create(conf->tls, err, sizeof(err))) == NULL) {
+        conf_errors_add(errors, *mark_of(conf->tls, err), "%s", err);
+        return false;
+    }
+    l = open_listener(all, conf, errors);
+    if (l == NULL) {
+        tls_release(tls);
+        return false;
+    }
+    tls_release(l->next_tls); /* an address that is listed twice */
+    l->next_tls = tls;
+    l->wanted = true;
+    return true;
+}
+
+int listeners_prepare(struct listeners *all, const struct conf *conf, struct conf_errors *errors)
+{
+    bool ok = true;
+
+    for (size_t i = 0; i < conf->nlistens; i++)
+        ok &= prepare_one(all, &conf->listens[i], errors);
+    if (ok)
+        return 0;
+    listeners_abort(all);
+    return -1;
+}
+
+static void commit_one(struct listener *l)
+{
+    if (l->removed)
+        return;
+    if (!l->wanted) {
+        l->removed = true;
+        remove_unix_file(l);
+        return;
+    }
+    tls_release(l->tls);
+    l->tls = l->next_tls;
+    l->next_tls = NULL;
+    l->fresh = l->wanted = false;
+}
+
+void listeners_commit(struct listeners *all)
+{
+    pthread_mutex_lock(&all->lock);
+    for (struct listener *l = all->first; l != NULL; l = l->next)
+        commit_one(l);
+    pthread_mutex_unlock(&all->lock);
+}
+
+/* No thread has seen a fresh one: listener_thread_sync leaves them out. */
+void listeners_abort(struct listeners *all)
+{
+    pthread_mutex_lock(&all->lock);
+    for (struct listener **at = &all->first, *l; (l = *at) != NULL;) {
+        tls_release(l->next_tls);
+        l->next_tls = NULL;
+        l->wanted = false;
+        if (!l->fresh) {
+            at = &l->next;
+            continue;
+        }
+        *at = l->next;
+        free_listener(l, all->nthreads);
+    }
+    pthread_mutex_unlock(&all->lock);
+}
+
+void listeners_destroy(struct listeners *all)
+{
+    for (struct listener *l = all->first, *next; l != NULL; l = next) {
+        next = l->next;
+        free_listener(l, all->nthreads);
+    }
+    pthread_mutex_destroy(&all->lock);
+    free(all);
+}
+
+uint16_t listeners_port(struct listeners *all, const char *address)
+{
+    struct sockaddr_storage addr;
+    socklen_t n = sizeof(addr);
+    struct listener *l = find(all, address);
+
+    if (l == NULL || getsockname(l->fds[0], (struct sockaddr *)&addr, &n) != 0)
+        return 0;
+    if (addr.ss_family == AF_INET)
+        return ntohs(((struct sockaddr_in *)&addr)->sin_port);
+    if (addr.ss_family == AF_INET6)
+        return ntohs(((struct sockaddr_in6 *)&addr)->sin6_port);
+    return 0;
+}
+
+/* One thread's part */
+
+/* Stays until the thread ends: libh2o points to accept as long as a TLS handshake goes on. */
+struct attached {
+    struct attached *next;
+    struct listener_thread *thread;
+    struct listener *listener;
+    h2o_socket_t *sock; /* NULL: detached */
+    h2o_accept_ctx_t accept;
+    struct tls *tls;
+    struct timer resume;
+};
+
+struct listener_thread {
+    struct listeners *all;
+    unsigned index;
+    struct loop *loop;
+    h2o_context_t *ctx;
+    h2o_hostconf_t **hosts;
+    struct connections *connections;
+    struct attached *first;
+    bool stopped;
+};
+
+/* The kernel keeps refusing at once, again and again, where descriptors or memory have run out. */
+static bool is_exhaustion(int error)
+{
+    return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
+}
+
+/* 0, or the error that ended it: EAGAIN when the queue is empty. */
+static int accept_some(struct attached *a, unsigned max)
+{
+    while (max-- > 0) {
+        h2o_socket_t *sock = h2o_evloop_socket_accept(a->sock);
+        if (sock != NULL)
+            connections_accept(a->thread->connections, sock, &a->accept);
+        else if (errno == EAGAIN || is_exhaustion(errno))
+            return errno;
+        /* Others concern one connection that has already gone (accept(2)). */
+    }
+    return 0;
+}
+
+static void on_connections(h2o_socket_t *sock, const char *err)
+{
+    struct attached *a = sock->data;
+    (void)err;
+
+    if (!is_exhaustion(accept_some(a, ACCEPTS_MAX)))
+        return;
+    h2o_socket_read_stop(a->sock);
+    timer_arm(a->thread->loop, &a->resume, PAUSE_MS);
+}
+
+static void on_resume(struct timer *t)
+{
+    struct attached *a = H2O_STRUCT_FROM_MEMBER(struct attached, resume, t);
+    if (a->sock != NULL && !a->thread->stopped)
+        h2o_socket_read_start(a->sock, on_connections);
+}
+
+static void attach(struct listener_thread *t, struct listener *l)
+{
+    struct attached *a = h2o_mem_alloc(sizeof(*a));
+
+    *a = (struct attached){.next = t->first, .thread = t, .listener = l, .resume = {.fire = on_resume}};
+    a->accept = (h2o_accept_ctx_t){.ctx = t->ctx, .hosts = t->hosts};
+    a->sock = h2o_evloop_socket_create(loop_h2o(t->loop), l->fds[t->index], H2O_SOCKET_FLAG_DONT_READ);
+    a->sock->data = a;
+    h2o_socket_read_start(a->sock, on_connections);
+    t->first = a;
+}
+
+static struct attached *find_attached(struct listener_thread *t, const struct listener *l)
+{
+    for (struct attached *a = t->first; a != NULL; a = a->next)
+        if (a->listener == l)
+            return a;
+    return NULL;
+}
+
+static void stop_accepting(struct attached *a)
+{
+    timer_disarm(a->thread->loop, &a->resume);
+    accept_some(a, SOMAXCONN);
+    h2o_socket_read_stop(a->sock);
+}
+
+static void detach(struct attached *a)
+{
+    if (!a->thread->stopped)
+        stop_accepting(a);
+    h2o_socket_close(a->sock);
+    a->sock = NULL;
+    a->listener->fds[a->thread->index] = -1;
+}
+
+/* An SSL keeps its SSL_CTX, and that what hangs off it: the old ones may go at once. */
+static void take_tls(struct attached *a, struct tls *tls)
+{
+    struct tls *old = a->tls;
+
+    a->tls = tls_retain(tls);
+    a->accept.ssl_ctx = tls == NULL ? NULL : tls_ctx(tls);
+    tls_release(old);
+}
+
+void listener_thread_sync(struct listener_thread *t)
+{
+    pthread_mutex_lock(&t->all->lock);
+    for (struct listener *l = t->all->first; l != NULL; l = l->next) {
+        struct attached *a = find_attached(t, l);
+        if (l->fresh || (l->removed && a == NULL))
+            continue;
+        if (a == NULL && !t->stopped) {
+            attach(t, l);
+            a = t->first;
+        }
+        if (a == NULL || a->sock == NULL)
+            continue;
+        if (l->removed)
+            detach(a);
+        else
+            take_tls(a, l->tls);
+    }
+    pthread_mutex_unlock(&t->all->lock);
+}
+
+struct listener_thread *listener_thread_create(struct listeners *all, unsigned index, struct loop *loop,
+                                               h2o_context_t *ctx, h2o_hostconf_t **hosts,
+                                               struct connections *connections)
+{
+    struct listener_thread *t = h2o_mem_alloc(sizeof(*t));
+
+    *t = (struct listener_thread){all, index, loop, ctx, hosts, connections, NULL, false};
+    listener_thread_sync(t);
+    return t;
+}
+
+void listener_thread_stop(struct listener_thread *t)
+{
+    if (t->stopped)
+        return;
+    t->stopped = true;
+    for (struct attached *a = t->first; a != NULL; a = a->next)
+        if (a->sock != NULL)
+            stop_accepting(a);
+}
+
+/* Takes the descriptor back from libh2o, which else would close it. */
+static void hand_back(struct attached *a)
+{
+    h2o_socket_export_t out;
+
+    timer_disarm(a->thread->loop, &a->resume);
+    h2o_socket_read_stop(a->sock);
+    if (h2o_socket_export(a->sock, &out) == 0)
+        h2o_buffer_dispose(&out.input);
+}
+
+void listener_thread_destroy(struct listener_thread *t)
+{
+    for (struct attached *a = t->first, *next; a != NULL; a = next) {
+        next = a->next;
+        if (a->sock != NULL)
+            hand_back(a);
+        tls_release(a->tls);
+        free(a);
+    }
+    free(t);
+}

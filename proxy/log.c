@@ -1,0 +1,369 @@
+#include "proxy/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+    BUFFER_MAX = 4 * 1024 * 1024, /* lines that wait for the disk; beyond, they are dropped */
+    LINE_MAX_BYTES = 16 * 1024,
+    EVENTS_A_SECOND = 50, /* what goes wrong for every request must not fill the disk */
+};
+
+struct log {
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t some;
+    /* under lock */
+    char *pending, *writing;
+    size_t pending_n;
+    uint64_t dropped;
+    bool stop;
+    int fd; /* of the access log; -1: off */
+    bool fd_is_ours;
+    char *path;
+    time_t event_second;
+    unsigned events, events_suppressed;
+    /* any thread */
+    _Atomic bool access_on;
+    _Atomic int format, level;
+};
+
+static void write_all(int fd, const char *p, size_t n)
+{
+    while (n > 0) {
+        ssize_t done = write(fd, p, n);
+
+        if (done < 0 && errno == EINTR)
+            continue;
+        if (done < 0)
+            return; /* a full disk loses lines, not requests */
+        p += done;
+        n -= (size_t)done;
+    }
+}
+
+static void *run(void *data)
+{
+    struct log *log = data;
+
+    pthread_mutex_lock(&log->lock);
+    for (;;) {
+        while (log->pending_n == 0 && !log->stop)
+            pthread_cond_wait(&log->some, &log->lock);
+        if (log->pending_n == 0)
+            break;
+        char *full = log->pending;
+        size_t n = log->pending_n;
+        uint64_t dropped = log->dropped;
+        /* a duplicate: the log may be reopened while this one is written */
+        int fd = log->fd >= 0 ? fcntl(log->fd, F_DUPFD_CLOEXEC, 3) : -1;
+
+        log->pending = log->writing;
+        log->writing = full;
+        log->pending_n = 0;
+        log->dropped = 0;
+        pthread_mutex_unlock(&log->lock);
+        if (fd >= 0) {
+            write_all(fd, full, n);
+            close(fd);
+        }
+        if (dropped > 0)
+            log_event(log, CONF_LOG_WARN, "access log too slow: %llu lines dropped", (unsigned long long)dropped);
+        pthread_mutex_lock(&log->lock);
+    }
+    pthread_mutex_unlock(&log->lock);
+    return NULL;
+}
+
+struct log *log_create(void)
+{
+    struct log *log = calloc(1, sizeof *log);
+
+    if (log == NULL)
+        abort();
+    log->pending = malloc(BUFFER_MAX);
+    log->writing = malloc(BUFFER_MAX);
+    if (log->pending == NULL || log->writing == NULL)
+        abort();
+    log->fd = -1;
+    log->level = CONF_LOG_INFO;
+    pthread_mutex_init(&log->lock, NULL);
+    pthread_cond_init(&log->some, NULL);
+    if (pthread_create(&log->thread, NULL, run, log) != 0)
+        abort();
+    return log;
+}
+
+void log_destroy(struct log *log)
+{
+    pthread_mutex_lock(&log->lock);
+    log->stop = true;
+    pthread_cond_signal(&log->some);
+    pthread_mutex_unlock(&log->lock);
+    pthread_join(log->thread, NULL);
+    if (log->fd_is_ours)
+        close(log->fd);
+    pthread_mutex_destroy(&log->lock);
+    pthread_cond_destroy(&log->some);
+    free(log->path);
+    free(log->pending);
+    free(log->writing);
+    free(log);
+}
+
+static int open_path(const char *path, int *fd, char *err, size_t err_cap)
+{
+    *fd = -1;
+    if (path == NULL)
+        return 0;
+    if (strcmp(path, "-") == 0) {
+        *fd = STDOUT_FILENO;
+        return 0;
+    }
+    *fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0640);
+    if (*fd < 0) {
+        snprintf(err, err_cap, "%s: %s", path, strerror(errno));
+        return -1;
+    }
+    return 0;
+}
+
+static void switch_to(struct log *log, const char *path, int fd)
+{
+    char *copy = path != NULL ? strdup(path) : NULL;
+
+    pthread_mutex_lock(&log->lock);
+    int old = log->fd_is_ours ? log->fd : -1;
+    char *old_path = log->path;
+
+    log->fd = fd;
+    log->fd_is_ours = fd >= 0 && fd != STDOUT_FILENO;
+    log->path = copy;
+    atomic_store(&log->access_on, fd >= 0);
+    pthread_mutex_unlock(&log->lock);
+    if (old >= 0)
+        close(old);
+    free(old_path);
+}
+
+int log_configure(struct log *log, const struct conf *conf, char *err, size_t err_cap)
+{
+    int fd;
+
+    if (open_path(conf->access_log, &fd, err, err_cap) != 0)
+        return -1;
+    atomic_store(&log->format, conf->access_format);
+    atomic_store(&log->level, conf->log_level);
+    switch_to(log, conf->access_log, fd);
+    return 0;
+}
+
+int log_reopen(struct log *log, char *err, size_t err_cap)
+{
+    pthread_mutex_lock(&log->lock);
+    char *path = log->path != NULL ? strdup(log->path) : NULL;
+
+    pthread_mutex_unlock(&log->lock);
+    int fd, failed = open_path(path, &fd, err, err_cap);
+
+    if (failed == 0)
+        switch_to(log, path, fd);
+    free(path);
+    return failed;
+}
+
+bool log_access_on(const struct log *log)
+{
+    return atomic_load_explicit(&((struct log *)log)->access_on, memory_order_relaxed);
+}
+
+/* --- lines --- */
+
+struct line {
+    char text[LINE_MAX_BYTES];
+    size_t n;
+};
+
+static void put(struct line *l, struct bytes s)
+{
+    if (l->n + s.n < sizeof l->text) {
+        if (s.n > 0)
+            memcpy(l->text + l->n, s.p, s.n);
+        l->n += s.n;
+    }
+}
+
+static void put_number(struct line *l, const char *format, long long n)
+{
+    char text[32];
+
+    put(l, (struct bytes){text, (size_t)snprintf(text, sizeof text, format, n)});
+}
+
+/* What clients send is not trusted in a log: controls, quotes and bytes above ASCII are escaped. */
+static void put_escaped(struct line *l, struct bytes s, const char *format)
+{
+    for (size_t i = 0; i < s.n && i < 2048; i++) {
+        unsigned char c = (unsigned char)s.p[i];
+
+        if (c == '"' || c == '\\') {
+            put(l, BYTES_LIT("\\"));
+            put(l, (struct bytes){s.p + i, 1});
+        } else if (c < 0x20 || c >= 0x7f)
+            put_number(l, format, c);
+        else
+            put(l, (struct bytes){s.p + i, 1});
+    }
+}
+
+static void put_json(struct line *l, struct bytes name, struct bytes value)
+{
+    put(l, BYTES_LIT(",\""));
+    put(l, name);
+    put(l, BYTES_LIT("\":\""));
+    put_escaped(l, value, "\\u%04llx");
+    put(l, BYTES_LIT("\""));
+}
+
+static void put_json_number(struct line *l, struct bytes name, long long n)
+{
+    put(l, BYTES_LIT(",\""));
+    put(l, name);
+    put_number(l, "\":%lld", n);
+}
+
+static void format_json(struct line *l, const struct access_line *a)
+{
+    time_t s = (time_t)(a->wall_ms / 1000);
+    struct tm tm;
+    char when[40];
+    size_t n;
+
+    gmtime_r(&s, &tm);
+    n = strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%S", &tm);
+    put(l, BYTES_LIT("{\"time\":\""));
+    put(l, (struct bytes){when, n});
+    put_number(l, ".%03lldZ\"", a->wall_ms % 1000);
+    put_json(l, BYTES_LIT("client"), a->client);
+    put_json(l, BYTES_LIT("method"), a->method);
+    put_json(l, BYTES_LIT("host"), a->host);
+    put_json(l, BYTES_LIT("target"), a->target);
+    put_json(l, BYTES_LIT("protocol"), a->http2 ? BYTES_LIT("HTTP/2") : BYTES_LIT("HTTP/1.1"));
+    put_json_number(l, BYTES_LIT("status"), a->status);
+    put_json_number(l, BYTES_LIT("bytes"), (long long)a->bytes);
+    put_number(l, ",\"duration_ms\":%lld", (long long)(a->duration_us / 1000));
+    put_number(l, ".%03lld", (long long)(a->duration_us % 1000));
+    put_json(l, BYTES_LIT("route"), a->route);
+    put_json(l, BYTES_LIT("cache"), bytes_of(a->cache));
+    put_json(l, BYTES_LIT("referer"), a->referer);
+    put_json(l, BYTES_LIT("user_agent"), a->user_agent);
+    put(l, a->complete ? BYTES_LIT(",\"complete\":true}\n") : BYTES_LIT(",\"complete\":false}\n"));
+}
+
+static void put_or_dash(struct line *l, struct bytes s)
+{
+    if (s.n == 0)
+        put(l, BYTES_LIT("-"));
+    else
+        put_escaped(l, s, "\\x%02llx");
+}
+
+static void format_combined(struct line *l, const struct access_line *a)
+{
+    time_t s = (time_t)(a->wall_ms / 1000);
+    struct tm tm;
+    char when[48];
+    size_t n;
+
+    localtime_r(&s, &tm);
+    n = strftime(when, sizeof when, " - - [%d/%b/%Y:%H:%M:%S %z] \"", &tm);
+    put(l, a->client);
+    put(l, (struct bytes){when, n});
+    put_escaped(l, a->method, "\\x%02llx");
+    put(l, BYTES_LIT(" "));
+    put_escaped(l, a->target, "\\x%02llx");
+    put(l, a->http2 ? BYTES_LIT(" HTTP/2\" ") : BYTES_LIT(" HTTP/1.1\" "));
+    put_number(l, "%lld ", a->status);
+    put_number(l, "%lld \"", (long long)a->bytes);
+    put_or_dash(l, a->referer);
+    put(l, BYTES_LIT("\" \""));
+    put_or_dash(l, a->user_agent);
+    put(l, BYTES_LIT("\"\n"));
+}
+
+void log_access(struct log *log, const struct access_line *a)
+{
+    struct line l;
+
+    l.n = 0;
+    if (atomic_load_explicit(&log->format, memory_order_relaxed) == CONF_LOG_JSON)
+        format_json(&l, a);
+    else
+        format_combined(&l, a);
+    pthread_mutex_lock(&log->lock);
+    if (log->pending_n + l.n <= BUFFER_MAX) {
+        memcpy(log->pending + log->pending_n, l.text, l.n);
+        if (log->pending_n == 0)
+            pthread_cond_signal(&log->some);
+        log->pending_n += l.n;
+    } else
+        log->dropped++;
+    pthread_mutex_unlock(&log->lock);
+}
+
+/* Returns false when this second has had its share. */
+static bool take_event(struct log *log, time_t now, unsigned *suppressed)
+{
+    pthread_mutex_lock(&log->lock);
+    *suppressed = 0;
+    if (now != log->event_second) {
+        *suppressed = log->events_suppressed;
+        log->event_second = now;
+        log->events = log->events_suppressed = 0;
+    }
+    bool ok = log->events < EVENTS_A_SECOND;
+
+    if (ok)
+        log->events++;
+    else
+        log->events_suppressed++;
+    pthread_mutex_unlock(&log->lock);
+    return ok;
+}
+
+void log_event(struct log *log, enum conf_log_level level, const char *format, ...)
+{
+    static const char *const words[] = {"error", "warn", "info", "debug"};
+    char text[1024], when[40];
+    struct timespec now;
+    struct tm tm;
+    unsigned suppressed;
+    va_list args;
+
+    if ((int)level > atomic_load_explicit(&log->level, memory_order_relaxed))
+        return;
+    clock_gettime(CLOCK_REALTIME, &now);
+    if (!take_event(log, now.tv_sec, &suppressed))
+        return;
+    gmtime_r(&now.tv_sec, &tm);
+    strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%S", &tm);
+    int n = snprintf(text, sizeof text, "%s.%03ldZ %s: ", when, now.tv_nsec / 1000000, words[level]);
+
+    va_start(args, format);
+    n += vsnprintf(text + n, sizeof text - (size_t)n, format, args);
+    va_end(args);
+    if (n > (int)sizeof text - 2)
+        n = (int)sizeof text - 2;
+    text[n++] = '\n';
+    write_all(STDERR_FILENO, text, (size_t)n);
+    if (suppressed > 0)
+        log_event(log, CONF_LOG_WARN, "%u more events were not logged in the second before", suppressed);
+}

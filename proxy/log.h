@@ -1,0 +1,41 @@
+/*
+ * The event log (stderr, one line an event) and the access log (one line a request), both written by a thread of their
+ * own, so that no event loop waits for a disk or a terminal.
+ *
+ * Errors   A log that cannot keep up drops whole lines and says how many once it can write again.
+ * Threads  Any.
+ */
+#ifndef WEIR_PROXY_LOG_H
+#define WEIR_PROXY_LOG_H
+
+#include <stdint.h>
+
+#include "conf/conf.h"
+#include "policies/bytes.h"
+
+struct log;
+
+struct log *log_create(void);
+void log_destroy(struct log *log); /* writes out what is pending */
+
+/* Opens what conf says (0), or says what is wrong (-1) and changes nothing. Reopens the same name, too. */
+int log_configure(struct log *log, const struct conf *conf, char *err, size_t err_cap);
+int log_reopen(struct log *log, char *err, size_t err_cap);
+
+bool log_access_on(const struct log *log);
+
+struct access_line {
+    int64_t wall_ms;
+    struct bytes client, method, host, target, route, referer, user_agent;
+    bool http2;
+    int status;
+    uint64_t bytes, duration_us;
+    const char *cache; /* outcome's word */
+    bool complete;     /* false: the client left or the answer broke off */
+};
+void log_access(struct log *log, const struct access_line *line);
+
+void log_event(struct log *log, enum conf_log_level level, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+#endif

@@ -1,0 +1,520 @@
+#include "proxy/pool.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <h2o.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum {
+    SWEEP_MS = 500,
+    SPARE_MAX = 256,         /* transfers kept for the next ones */
+    NAME_LIFETIME_S = 30,    /* connections to named servers, so that they follow DNS */
+    DNS_CACHE_S = 30,        /* what libcurl remembers of names */
+    CA_CACHE_S = 60,         /* how long a changed ca_file may go unnoticed */
+    RECEIVE_BYTES = 64 << 10 /* libcurl's buffer: also the largest piece of a body */
+};
+
+struct pool {
+    struct gate_pool gate;
+    struct pools *all;
+    struct pool *next;
+    CURLM *multi;
+    CURLSH *share; /* TLS sessions */
+    char *url;
+    struct curl_slist *connect_to;
+    struct transfer *spare;
+    unsigned nspare, active;
+    struct timer timer;
+    bool due;
+};
+
+/* A descriptor that libcurl wants to hear of. Connections stay in the loop's epoll set when idle: that saves two system
+ * calls a fetch, and tells of origins that close. */
+struct conn {
+    struct gate_conn gate;
+    struct watch watch;
+    struct pool *pool;
+    struct transfer *user; /* NULL: idle */
+    uint32_t wanted, watched;
+    bool foreign; /* not a connection (the resolver's) */
+};
+
+#define OF(type, member, ptr) ((type *)((char *)(ptr)-offsetof(type, member)))
+
+/* libcurl at work */
+
+static void read_messages(struct pool *pool)
+{
+    CURLMsg *msg;
+    int left;
+
+    while ((msg = curl_multi_info_read(pool->multi, &left)) != NULL) {
+        struct transfer *t = NULL;
+        CURLcode code = msg->data.result; /* msg does not outlive transfer_end */
+        curl_easy_getinfo(msg->easy_handle, CURLINFO_PRIVATE, (char **)&t);
+        transfer_end(t);
+        pool->all->ended(t, code);
+    }
+}
+
+static void act(struct pool *pool, curl_socket_t fd, int events)
+{
+    int running;
+    pool->all->inside++;
+    curl_multi_socket_action(pool->multi, fd, events, &running);
+    pool->all->inside--;
+    read_messages(pool);
+}
+
+static void on_kick(struct message *m)
+{
+    struct pools *pools = OF(struct pools, kick, m);
+    pools->kicked = false;
+    for (struct pool *p = pools->first; p != NULL; p = p->next) {
+        if (!p->due)
+            continue;
+        p->due = false;
+        act(p, CURL_SOCKET_TIMEOUT, 0);
+    }
+}
+
+static void kick(struct pool *pool)
+{
+    pool->due = true;
+    if (pool->all->kicked)
+        return;
+    pool->all->kicked = true;
+    loop_defer(pool->all->loop, &pool->all->kick);
+}
+
+static void on_timer(struct timer *t)
+{
+    act(OF(struct pool, timer, t), CURL_SOCKET_TIMEOUT, 0);
+}
+
+static int set_timer(CURLM *multi, long ms, void *data)
+{
+    struct pool *pool = data;
+    (void)multi;
+
+    timer_disarm(pool->all->loop, &pool->timer);
+    if (ms == 0)
+        kick(pool);
+    else if (ms > 0)
+        timer_arm(pool->all->loop, &pool->timer, ms);
+    return 0;
+}
+
+/* Descriptors */
+
+static void unwatch(struct conn *conn)
+{
+    watch_remove(conn->pool->all->loop, &conn->watch);
+    conn->watched = 0;
+}
+
+/* While nothing is wanted: the origin has closed an idle connection or sent what nobody asked for. Or libcurl has
+ * paused the transfer: then it will ask again. */
+static void on_unwanted(struct conn *conn)
+{
+    unwatch(conn);
+    if (conn->user == NULL && !conn->foreign)
+        gate_conn_kill(&conn->gate);
+}
+
+static void on_ready(struct watch *w, uint32_t events)
+{
+    struct conn *conn = OF(struct conn, watch, w);
+    int flags = 0;
+
+    if (conn->wanted == 0) {
+        on_unwanted(conn);
+        return;
+    }
+    if (events & EPOLLIN)
+        flags |= CURL_CSELECT_IN;
+    if (events & EPOLLOUT)
+        flags |= CURL_CSELECT_OUT;
+    if (events & (EPOLLERR | EPOLLHUP))
+        flags |= CURL_CSELECT_ERR;
+    act(conn->pool, w->fd, flags);
+}
+
+static struct conn *conn_create(struct pool *pool, int fd)
+{
+    struct pools *pools = pool->all;
+    struct conn *conn = h2o_mem_alloc(sizeof(*conn));
+
+    *conn = (struct conn){.pool = pool, .watch = {.ready = on_ready, .fd = fd}};
+    if ((size_t)fd >= pools->nfds) {
+        size_t n = (size_t)fd * 2 + 64;
+        pools->by_fd = h2o_mem_realloc(pools->by_fd, n * sizeof(*pools->by_fd));
+        memset(pools->by_fd + pools->nfds, 0, (n - pools->nfds) * sizeof(*pools->by_fd));
+        pools->nfds = n;
+    }
+    pools->by_fd[fd] = conn;
+    return conn;
+}
+
+static struct conn *conn_find(const struct pools *pools, int fd)
+{
+    return (size_t)fd < pools->nfds ? pools->by_fd[fd] : NULL;
+}
+
+static void conn_destroy(struct conn *conn)
+{
+    unwatch(conn);
+    conn->pool->all->by_fd[conn->watch.fd] = NULL;
+    if (conn->user != NULL && conn->user->conn == conn)
+        conn->user->conn = NULL;
+    free(conn);
+}
+
+static curl_socket_t open_socket(void *data, curlsocktype purpose, struct curl_sockaddr *address)
+{
+    struct transfer *t = data;
+    (void)purpose;
+
+    int fd = socket(address->family, address->socktype | SOCK_CLOEXEC | SOCK_NONBLOCK, address->protocol);
+    if (fd < 0)
+        return CURL_SOCKET_BAD;
+    struct conn *conn = conn_create(t->pool, fd);
+    gate_conn_opened(&conn->gate, &t->pool->gate, t->ticket, fd);
+    conn->user = t;
+    t->conn = conn;
+    t->pool->all->connecting(t);
+    return fd;
+}
+
+static int close_socket(void *data, curl_socket_t fd)
+{
+    struct conn *conn = conn_find(data, fd);
+    if (conn != NULL) {
+        gate_conn_closed(&conn->gate);
+        conn_destroy(conn);
+    }
+    return close(fd);
+}
+
+static void use(struct transfer *t, struct conn *conn)
+{
+    if (t == NULL || conn->foreign || (t->conn == conn && conn->user == t))
+        return;
+    t->conn = conn;
+    conn->user = t;
+    gate_conn_used(&conn->gate, t->ticket);
+}
+
+static void want(struct conn *conn, uint32_t events)
+{
+    struct loop *loop = conn->pool->all->loop;
+    conn->wanted = events;
+    if (conn->watched == events)
+        return;
+    if (conn->watched == 0)
+        watch_add(loop, &conn->watch, events);
+    else
+        watch_change(loop, &conn->watch, events);
+    conn->watched = events;
+}
+
+static int on_wanted(CURL *easy, curl_socket_t fd, int what, void *data, void *unused)
+{
+    struct pool *pool = data;
+    struct conn *conn = conn_find(pool->all, fd);
+    struct transfer *t = NULL;
+    (void)unused;
+
+    if (what == CURL_POLL_REMOVE || what == CURL_POLL_NONE) {
+        if (conn == NULL)
+            return 0;
+        conn->wanted = 0;
+        if (conn->foreign) /* libcurl closes it without a word */
+            conn_destroy(conn);
+        return 0;
+    }
+    if (conn == NULL) {
+        conn = conn_create(pool, fd);
+        conn->foreign = true;
+    }
+    curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **)&t);
+    use(t, conn);
+    want(conn, (what & CURL_POLL_IN ? (uint32_t)EPOLLIN : 0) | (what & CURL_POLL_OUT ? (uint32_t)EPOLLOUT : 0));
+    return 0;
+}
+
+/* Transfers */
+
+static bool is_named(const struct server *s)
+{
+    unsigned char address[sizeof(struct in6_addr)];
+    return s->unix_path == NULL && inet_pton(AF_INET, s->host, address) != 1 &&
+           inet_pton(AF_INET6, s->host, address) != 1;
+}
+
+/* libcurl's socket would tell nothing of a close that comes without TLS' close_notify if OpenSSL were told to take it
+ * for an end, as libcurl does. */
+static CURLcode heed_truncation(CURL *easy, void *ctx, void *data)
+{
+    (void)easy;
+    (void)data;
+    SSL_CTX_clear_options(ctx, SSL_OP_IGNORE_UNEXPECTED_EOF);
+    return CURLE_OK;
+}
+
+static void set_tls(const struct pool *pool, CURL *easy)
+{
+    const struct server *s = pool->gate.server;
+
+    curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
+    curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, s->verify ? 1L : 0L);
+    curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, s->verify ? 2L : 0L);
+    curl_easy_setopt(easy, CURLOPT_CAPATH, NULL); /* with a path libcurl would read the file for each connection */
+    curl_easy_setopt(easy, CURLOPT_CA_CACHE_TIMEOUT, (long)CA_CACHE_S);
+    if (s->ca_file != NULL)
+        curl_easy_setopt(easy, CURLOPT_CAINFO, s->ca_file);
+    curl_easy_setopt(easy, CURLOPT_SSL_CTX_FUNCTION, heed_truncation);
+    curl_easy_setopt(easy, CURLOPT_SHARE, pool->share);
+}
+
+static CURLcode set_connection(const struct pool *pool, struct transfer *t)
+{
+    const struct server *s = pool->gate.server;
+    CURL *easy = t->easy;
+
+    curl_easy_setopt(easy, CURLOPT_PRIVATE, t);
+    curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
+    curl_easy_setopt(easy, CURLOPT_PROXY, "");
+    curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+    curl_easy_setopt(easy, CURLOPT_HTTP09_ALLOWED, 0L);
+    curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, (long)RECEIVE_BYTES);
+    curl_easy_setopt(easy, CURLOPT_DNS_CACHE_TIMEOUT, (long)DNS_CACHE_S);
+    curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, open_socket);
+    curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, t);
+    curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, close_socket);
+    curl_easy_setopt(easy, CURLOPT_CLOSESOCKETDATA, pool->all);
+    if (is_named(s))
+        curl_easy_setopt(easy, CURLOPT_MAXLIFETIME_CONN, (long)NAME_LIFETIME_S);
+    if (s->unix_path != NULL)
+        curl_easy_setopt(easy, CURLOPT_UNIX_SOCKET_PATH, s->unix_path);
+    if (pool->connect_to != NULL)
+        curl_easy_setopt(easy, CURLOPT_CONNECT_TO, pool->connect_to);
+    if (s->https)
+        set_tls(pool, easy);
+    return curl_easy_setopt(easy, CURLOPT_URL, pool->url);
+}
+
+static struct transfer *transfer_create(struct pool *pool)
+{
+    struct transfer *t = h2o_mem_alloc(sizeof(*t));
+    *t = (struct transfer){.pool = pool, .easy = curl_easy_init()};
+    if (t->easy == NULL || set_connection(pool, t) != CURLE_OK) {
+        curl_easy_cleanup(t->easy);
+        free(t);
+        return NULL;
+    }
+    pool->all->prepare(t);
+    return t;
+}
+
+static void transfer_destroy(struct transfer *t)
+{
+    curl_easy_cleanup(t->easy);
+    answer_head_fini(&t->head);
+    free(t);
+}
+
+/* Pools */
+
+/* For a server_name the URL names that (SNI, verification) and libcurl connects to the server all the same. */
+static void set_address(struct pool *pool)
+{
+    const struct server *s = pool->gate.server;
+    const char *name = s->https && s->server_name != NULL ? s->server_name : s->host;
+    bool brackets = strchr(name, ':') != NULL;
+    char *text;
+
+    if (asprintf(&pool->url, "%s://%s%s%s:%u/", s->https ? "https" : "http", brackets ? "[" : "", name,
+                 brackets ? "]" : "",
+                 s->port != 0 ? s->port
+                 : s->https   ? 443
+                              : 80) < 0)
+        h2o_fatal("out of memory");
+    if (name == s->host || s->unix_path != NULL)
+        return;
+    brackets = strchr(s->host, ':') != NULL;
+    if (asprintf(&text, "::%s%s%s:%u", brackets ? "[" : "", s->host, brackets ? "]" : "", s->port) < 0)
+        h2o_fatal("out of memory");
+    pool->connect_to = curl_slist_append(NULL, text);
+    free(text);
+}
+
+static struct pool *pool_create(struct pools *pools, const struct gate_ticket *ticket)
+{
+    struct pool *pool = h2o_mem_alloc(sizeof(*pool));
+
+    *pool = (struct pool){.all = pools, .next = pools->first, .timer.fire = on_timer};
+    pools->first = pool;
+    gate_pool_init(&pool->gate, ticket->server, ticket->owner);
+    set_address(pool);
+    pool->multi = curl_multi_init();
+    pool->share = curl_share_init();
+    if (pool->multi == NULL || pool->share == NULL)
+        h2o_fatal("out of memory");
+    curl_share_setopt(pool->share, CURLSHOPT_SHARE, CURL_LOCK_DATA_SSL_SESSION);
+    curl_multi_setopt(pool->multi, CURLMOPT_SOCKETFUNCTION, on_wanted);
+    curl_multi_setopt(pool->multi, CURLMOPT_SOCKETDATA, pool);
+    curl_multi_setopt(pool->multi, CURLMOPT_TIMERFUNCTION, set_timer);
+    curl_multi_setopt(pool->multi, CURLMOPT_TIMERDATA, pool);
+    curl_multi_setopt(pool->multi, CURLMOPT_PIPELINING, (long)CURLPIPE_NOTHING);
+    curl_multi_setopt(pool->multi, CURLMOPT_MAXCONNECTS, (long)1 << 20); /* the gate bounds them */
+    if (!timer_armed(&pools->sweep))
+        timer_arm(pools->loop, &pools->sweep, SWEEP_MS);
+    return pool;
+}
+
+static void pool_destroy(struct pool *pool)
+{
+    for (struct transfer *t = pool->spare, *next; t != NULL; t = next) {
+        next = t->next;
+        transfer_destroy(t);
+    }
+    pool->all->inside++;
+    curl_multi_cleanup(pool->multi);
+    pool->all->inside--;
+    curl_share_cleanup(pool->share);
+    curl_slist_free_all(pool->connect_to);
+    free(pool->url);
+    timer_disarm(pool->all->loop, &pool->timer);
+    gate_pool_fini(&pool->gate);
+    free(pool);
+}
+
+static struct pool *pool_of(struct pools *pools, const struct gate_ticket *ticket)
+{
+    for (struct pool *p = pools->first; p != NULL; p = p->next)
+        if (p->gate.server == ticket->server)
+            return p;
+    return pool_create(pools, ticket);
+}
+
+static void on_sweep(struct timer *timer)
+{
+    struct pools *pools = OF(struct pools, sweep, timer);
+
+    loop_refresh(pools->loop);
+    for (struct pool **at = &pools->first, *p; (p = *at) != NULL;) {
+        if (p->active == 0 && atomic_load(&p->gate.server->retired)) {
+            *at = p->next;
+            pool_destroy(p);
+            continue;
+        }
+        gate_pool_expire(&p->gate, loop_now(pools->loop));
+        at = &p->next;
+    }
+    if (pools->first != NULL)
+        timer_arm(pools->loop, &pools->sweep, SWEEP_MS);
+}
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void init_libcurl(void)
+{
+    curl_global_init(CURL_GLOBAL_DEFAULT);
+}
+
+void pools_init(struct pools *pools, struct loop *loop)
+{
+    pthread_once(&once, init_libcurl);
+    pools->loop = loop;
+    pools->kick.run = on_kick;
+    pools->sweep.fire = on_sweep;
+}
+
+void pools_fini(struct pools *pools)
+{
+    for (struct pool *p = pools->first, *next; p != NULL; p = next) {
+        next = p->next;
+        assert(p->active == 0);
+        pool_destroy(p);
+    }
+    timer_disarm(pools->loop, &pools->sweep);
+    loop_undefer(pools->loop, &pools->kick);
+    free(pools->by_fd);
+}
+
+static void set_reuse(CURL *easy, const struct gate_ticket *ticket)
+{
+    int64_t keepalive_ms = ticket->limits.keepalive_ms;
+    curl_easy_setopt(easy, CURLOPT_MAXAGE_CONN, (long)(keepalive_ms / 1000 + 1));
+    curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, keepalive_ms > 0 ? 0L : 1L);
+    curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, ticket->fresh ? 1L : 0L);
+}
+
+struct transfer *transfer_take(struct pools *pools, struct gate_ticket *ticket)
+{
+    struct pool *pool = pool_of(pools, ticket);
+    struct transfer *t = pool->spare;
+
+    if (t != NULL) {
+        pool->spare = t->next;
+        pool->nspare--;
+    } else if ((t = transfer_create(pool)) == NULL) {
+        return NULL;
+    }
+    pool->active++;
+    t->ticket = ticket;
+    set_reuse(t->easy, ticket);
+    answer_head_begin(&t->head);
+    return t;
+}
+
+void transfer_begin(struct transfer *t)
+{
+    t->running = true;
+    curl_multi_add_handle(t->pool->multi, t->easy);
+}
+
+void transfer_end(struct transfer *t)
+{
+    if (!t->running)
+        return;
+    t->running = false;
+    t->pool->all->inside++;
+    curl_multi_remove_handle(t->pool->multi, t->easy);
+    t->pool->all->inside--;
+}
+
+void transfer_give(struct transfer *t)
+{
+    struct pool *pool = t->pool;
+
+    if (t->conn != NULL) {
+        t->conn->user = NULL;
+        gate_conn_idle(&t->conn->gate, loop_now(pool->all->loop));
+        t->conn = NULL;
+    }
+    t->ticket = NULL;
+    t->user = NULL;
+    pool->active--;
+    if (pool->nspare >= SPARE_MAX) {
+        transfer_destroy(t);
+        return;
+    }
+    t->next = pool->spare;
+    pool->spare = t;
+    pool->nspare++;
+}
+
+CURLcode transfer_resume(struct transfer *t)
+{
+    t->pool->all->inside++;
+    CURLcode code = curl_easy_pause(t->easy, CURLPAUSE_CONT);
+    t->pool->all->inside--;
+    return code;
+}

@@ -1,0 +1,67 @@
+/*
+ * libcurl on a thread's loop: for each server one multi handle with its connections, and transfers to run on it.
+ * Private to upstream.
+ *
+ * libcurl must not be called from within its own callbacks except where it says so: while pools->inside is not 0, put
+ * off transfer_begin and transfer_end.
+ *
+ * Ownership  Transfers are taken from a pool and given back to it; pools live until pools_fini or, when their server
+ *            has left the configuration, until their last transfer was given back. Threads    The loop's.
+ */
+#ifndef WEIR_PROXY_POOL_H
+#define WEIR_PROXY_POOL_H
+
+#include <curl/curl.h>
+
+#include "proxy/answer_head.h"
+#include "proxy/gate.h"
+
+struct conn;
+struct pool;
+struct transfer;
+
+struct pools {
+    struct loop *loop;
+    /* A new transfer's options that are not the connection's. */
+    void (*prepare)(struct transfer *t);
+    /* It has come to its end (and was taken off its multi handle). Called outside of libcurl. */
+    void (*ended)(struct transfer *t, CURLcode code);
+    /* A connection attempt of the transfer begins. Called inside. */
+    void (*connecting)(struct transfer *t);
+
+    /* private */
+    struct pool *first;
+    struct conn **by_fd;
+    size_t nfds;
+    unsigned inside;
+    struct message kick;
+    bool kicked;
+    struct timer sweep;
+};
+
+struct transfer {
+    CURL *easy;
+    struct pool *pool;
+    struct gate_ticket *ticket; /* while running */
+    void *user;
+    struct answer_head head;
+    struct conn *conn; /* that it uses */
+    bool running;
+    int method;            /* prepare's and its owner's: what kind is set */
+    struct transfer *next; /* in the pool's spare list */
+};
+
+void pools_init(struct pools *pools, struct loop *loop);
+void pools_fini(struct pools *pools); /* all transfers were given back */
+
+/* A transfer towards the ticket's server. NULL: out of memory, or libcurl does not take the server's settings. */
+struct transfer *transfer_take(struct pools *pools, struct gate_ticket *ticket);
+void transfer_begin(struct transfer *t);
+/* When it has not ended by itself: its connection is closed. */
+void transfer_end(struct transfer *t);
+/* Its connection, if it has one and it is still open, is idle from now on. */
+void transfer_give(struct transfer *t);
+/* After a callback had paused it. Not CURLE_OK: it has failed with that. */
+CURLcode transfer_resume(struct transfer *t);
+
+#endif

@@ -1,0 +1,647 @@
+#include "proxy/request.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+#include "policies/storing.h"
+#include "policies/vary.h"
+#include "proxy/fill.h"
+#include "proxy/health.h"
+#include "proxy/identity.h"
+#include "proxy/respond.h"
+
+/* So often may a request begin again (let go, other variant, purged meanwhile) before it goes alone. */
+enum { ROUNDS_MAX = 4, ALLOW_MAX = 256 };
+
+static void look_up(struct request *r);
+
+static uint64_t now_us(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+}
+
+/* --- the end --- */
+
+static void log_request(struct request *r)
+{
+    struct log *log = r->worker->shared->log;
+    struct fields f = r->in.fields;
+    h2o_req_t *req = r->req;
+    char peer[64];
+
+    if (!log_access_on(log))
+        return;
+    log_access(log, &(struct access_line){
+                        .wall_ms = (int64_t)h2o_now(r->worker->ctx.loop),
+                        .client = {peer, connection_peer(req, peer)},
+                        .method = {req->input.method.base, req->input.method.len},
+                        .host = r->in.authority,
+                        .target = {req->input.path.base, req->input.path.len},
+                        .route = r->route != NULL ? bytes_of(r->route->counters->name) : BYTES_NONE,
+                        .referer = fields_value(f, BYTES_LIT("referer")),
+                        .user_agent = fields_value(f, BYTES_LIT("user-agent")),
+                        .http2 = req->version >= 0x200,
+                        .status = r->started ? req->res.status : 499,
+                        .bytes = req->bytes_sent,
+                        .duration_us = now_us() - r->begin_us,
+                        .cache = r->started ? outcome_word(r->outcome) : "none",
+                        .complete = r->finished,
+                    });
+}
+
+static void end_parking(struct request *r)
+{
+    flight_leave(&r->waiter);
+    if (r->hangup_on) {
+        hangup_unwatch(r->worker->connections, &r->hangup);
+        r->hangup_on = false;
+    }
+}
+
+static void cancel_restart(struct request *r)
+{
+    if (!r->restarting)
+        return;
+    for (struct request **p = &r->worker->restarts; *p != NULL; p = &(*p)->restart_next)
+        if (*p == r) {
+            *p = r->restart_next;
+            break;
+        }
+    r->restarting = false;
+}
+
+/* The request's pool goes: the answer is out, or the client has left. The one place where everything is given back. */
+static void on_dispose(void *data)
+{
+    struct request *r = data;
+    struct worker *w = r->worker;
+
+    log_request(r);
+    cancel_restart(r);
+    if (r->reading)
+        stored_reader_stop(&r->reader);
+    end_parking(r);
+    stored_release(r->stale);
+    stored_release(r->sending);
+    connection_request_end(r->connection, r->finished);
+    hold_drop(r->hold);
+    w->requests_open--;
+}
+
+/* --- a client that leaves --- */
+
+static void on_gone(struct hangup *h)
+{
+    struct request *r = H2O_STRUCT_FROM_MEMBER(struct request, hangup, h);
+
+    r->hangup_on = false;
+    flight_leave(&r->waiter);
+    cancel_restart(r);
+    connection_request_waiting(r->connection, false);
+    respond_to_nobody(r);
+}
+
+static void park(struct request *r)
+{
+    connection_request_waiting(r->connection, true);
+    if (!r->hangup_on && !r->in.http2) {
+        r->hangup.gone = on_gone;
+        hangup_watch(r->worker->connections, &r->hangup, r->req);
+        r->hangup_on = true;
+    }
+}
+
+/* --- beginning again --- */
+
+/* Later, from the loop: the caller may be a callback of the fetch that let this request go. */
+static void restart(struct request *r)
+{
+    struct worker *w = r->worker;
+
+    flight_leave(&r->waiter);
+    r->restarting = true;
+    r->restart_next = w->restarts;
+    w->restarts = r;
+    if (!w->restart_posted) {
+        w->restart_posted = true;
+        loop_defer(w->loop, &w->restart_message);
+    }
+}
+
+void requests_restart(struct worker *w)
+{
+    struct request *r;
+
+    w->restart_posted = false;
+    while ((r = w->restarts) != NULL) {
+        w->restarts = r->restart_next;
+        r->restarting = false;
+        r->rounds++;
+        look_up(r);
+    }
+}
+
+/* --- answers from a flight --- */
+
+static int64_t age_of(struct request *r, const struct stored *s)
+{
+    return freshness_age_ms(&s->lifetimes, s->response_time, loop_now(r->worker->loop));
+}
+
+static void say_ttl(struct request *r, const struct stored *s, int64_t age_ms)
+{
+    int64_t left = s->lifetimes.fresh_ms - age_ms;
+
+    if (atomic_load_explicit(&((struct stored *)s)->expired, memory_order_relaxed) && left > 0)
+        left = 0;
+    r->status.has_ttl = true;
+    r->status.ttl_s = left >= 0 ? left / 1000 : -((-left + 999) / 1000);
+}
+
+static void respond_stale(struct request *r, struct stored *s, const char *detail)
+{
+    int64_t age = age_of(r, s);
+
+    r->outcome = OUTCOME_STALE;
+    r->status.detail = detail;
+    say_ttl(r, s, age);
+    respond_stored(r, s, age);
+}
+
+static bool may_stand_in(struct request *r)
+{
+    return r->stale != NULL && freshness_stale_if_error(&r->stale->lifetimes, age_of(r, r->stale));
+}
+
+static void respond_failure(struct request *r, int failure)
+{
+    const char *retry = NULL;
+
+    switch (failure) {
+    case FETCH_QUEUE_FULL:
+        respond_problem(r, 503, "too many requests wait for this backend", 1);
+        return;
+    case FETCH_QUEUE_TIMEOUT:
+        respond_problem(r, 503, "no connection to the backend became free in time", 1);
+        return;
+    case FETCH_TIMEOUT:
+        respond_problem(r, 504, "the backend did not answer in time", -1);
+        return;
+    case FETCH_CONNECT:
+        retry = "the backend cannot be reached";
+        break;
+    case FETCH_BAD_RESPONSE:
+        retry = "the backend's answer is not valid HTTP";
+        break;
+    case FILL_NO_ROOM:
+        respond_problem(r, 503, "no memory for this response", 1);
+        return;
+    default:
+        retry = "the backend closed the connection before it answered";
+        break;
+    }
+    respond_problem(r, 502, retry, -1);
+}
+
+static void on_failed(struct request *r, struct flight *f)
+{
+    int failure = f->failure, status = f->failure_status;
+
+    r->status.collapsed = !r->waiter.leader;
+    if (status != 0)
+        r->status.fwd_status = status;
+    else
+        r->status.detail = failure < FILL_FETCH_ENDS ? fetch_end_word((enum fetch_end)failure) : NULL;
+    end_parking(r);
+    if (may_stand_in(r))
+        respond_stale(r, r->stale, "stale-if-error");
+    else if (failure == FILL_ORIGIN_ERROR)
+        restart(r); /* the origin's error was swallowed for those who hold a stale response: this request does not */
+    else
+        respond_failure(r, failure);
+}
+
+static bool is_for(struct request *r, struct flight *f)
+{
+    if (f->spec.n == 0)
+        return true;
+    h2o_mem_pool_t *pool = &r->req->pool;
+    size_t n = r->key.whole.n;
+    char *key = h2o_mem_alloc_pool(pool, n + vary_key_bytes_max(f->spec, r->in.fields));
+
+    memcpy(key, r->key.whole.p, n);
+    n += vary_key_build(f->spec, r->in.fields, key + n);
+    return bytes_eq((struct bytes){key, n}, f->answer_key);
+}
+
+/* It does not wait again: the next time it asks for itself. */
+static void let_go(struct request *r)
+{
+    r->let_go = true;
+    restart(r);
+}
+
+/* Age says that an answer has lain in a cache; one that has just been made has none, unless it came with one. */
+static int64_t fetched_age(struct request *r, const struct stored *s)
+{
+    int64_t age = age_of(r, s);
+
+    return age >= 1000 ? age : -1;
+}
+
+static bool is_usable(const struct request *r, const struct stored *s)
+{
+    return (!r->personal_authorization || s->with_authorization) && (!r->personal_cookie || s->with_cookie);
+}
+
+static void on_shared(struct request *r, struct flight *f)
+{
+    struct stored *s = f->response;
+
+    if (!is_for(r, f)) {
+        restart(r);
+        return;
+    }
+    if (!is_usable(r, s) && !r->waiter.leader) {
+        let_go(r);
+        return;
+    }
+    bool stored = f->note == STORING_OK;
+
+    r->status.collapsed = !r->waiter.leader;
+    r->status.stored = stored && r->waiter.leader && !f->validated;
+    if (f->validated) {
+        r->outcome = r->waiter.leader ? OUTCOME_REVALIDATED : OUTCOME_COALESCED;
+        r->status.fwd_status = 304;
+    } else if (!r->waiter.leader)
+        r->outcome = OUTCOME_COALESCED;
+    else
+        r->outcome = stored ? OUTCOME_MISS : OUTCOME_BYPASS;
+    if (!respond_stored(r, s, stored ? fetched_age(r, s) : -1))
+        let_go(r);
+}
+
+static void on_leader(struct request *r, struct flight *f)
+{
+    if (!r->waiter.leader) {
+        let_go(r);
+        return;
+    }
+    bool stored = f->note == STORING_OK, personal = r->personal_authorization || r->personal_cookie;
+
+    r->status.stored = stored;
+    r->outcome = stored && !personal ? OUTCOME_MISS : OUTCOME_BYPASS;
+    if (!respond_stored(r, f->response, stored ? fetched_age(r, f->response) : -1))
+        respond_problem(r, 503, "this response cannot be delivered any more", 1);
+}
+
+static void on_wake(struct flight_waiter *waiter)
+{
+    struct request *r = H2O_STRUCT_FROM_MEMBER(struct request, waiter, waiter);
+    struct flight *f = waiter->flight;
+
+    if (r->started) {
+        respond_more(r);
+        return;
+    }
+    switch (flight_state(f)) {
+    case FLIGHT_FETCHING:
+        return;
+    case FLIGHT_SHARED:
+        on_shared(r, f);
+        return;
+    case FLIGHT_LEADER:
+        on_leader(r, f);
+        return;
+    case FLIGHT_FAILED:
+        on_failed(r, f);
+        return;
+    case FLIGHT_DECLINED:
+        restart(r);
+        return;
+    }
+}
+
+/* --- going to the origin --- */
+
+static void out_of_memory(struct request *r)
+{
+    respond_problem(r, 503, "out of memory", 1);
+}
+
+/* A flight of its own: what the answer is does not concern others. */
+static void go_alone(struct request *r, bool cacheable)
+{
+    struct worker *w = r->worker;
+    struct bytes key = r->variant.n > 0 ? r->variant : r->key.whole;
+    struct flight *f = flight_create_alone(w->shared->flights, w->index, key, r->key.url.n, &r->waiter);
+
+    r->alone = true;
+    if (f == NULL) {
+        out_of_memory(r);
+        return;
+    }
+    fill_start(r, f, cacheable);
+    park(r);
+}
+
+static void join(struct request *r)
+{
+    struct worker *w = r->worker;
+    bool created, variant = r->variant.n > 0;
+    struct flight *f = flight_join(w->shared->flights, w->index, variant ? r->variant_hash : r->hash,
+                                   variant ? r->variant : r->key.whole, r->key.url.n, &r->waiter, &created);
+
+    if (f == NULL) {
+        out_of_memory(r);
+        return;
+    }
+    if (created)
+        fill_start(r, f, true);
+    park(r);
+}
+
+/* Nobody waits for it: what is stale has been sent. */
+static void refresh(struct request *r, struct stored *s)
+{
+    struct worker *w = r->worker;
+    bool created, variant = r->variant.n > 0;
+    struct flight *f = flight_join(w->shared->flights, w->index, variant ? r->variant_hash : r->hash,
+                                   variant ? r->variant : r->key.whole, r->key.url.n, NULL, &created);
+
+    if (f == NULL)
+        return;
+    r->refreshing = true;
+    r->stale = stored_retain(s);
+    fill_start(r, f, true);
+}
+
+static void forward(struct request *r)
+{
+    const struct conf_route *route = r->route->conf;
+
+    if (r->stale != NULL && r->status.fwd == FWD_NONE)
+        r->status.fwd = FWD_STALE;
+    if (r->status.fwd == FWD_NONE)
+        r->status.fwd = r->variant.n > 0 ? FWD_VARY_MISS : FWD_URI_MISS;
+    /* A HEAD that memory cannot answer asks the origin as it is; the body is not fetched for it. */
+    if (r->let_go || r->rounds >= ROUNDS_MAX || !route->coalesce || r->in.head)
+        go_alone(r, r->in.get);
+    else
+        join(r);
+}
+
+/* --- memory --- */
+
+static void build_variant(struct request *r, struct bytes spec)
+{
+    size_t n = r->key.whole.n;
+    char *key = h2o_mem_alloc_pool(&r->req->pool, n + vary_key_bytes_max(spec, r->in.fields));
+
+    memcpy(key, r->key.whole.p, n);
+    n += vary_key_build(spec, r->in.fields, key + n);
+    r->variant = (struct bytes){key, n};
+    r->variant_hash = store_hash(r->worker->shared->store, r->variant);
+}
+
+/* The response or pass marker for this request, in two levels (RFC 9111 section 4.1). */
+static struct stored *find(struct request *r)
+{
+    struct worker *w = r->worker;
+    struct mono_ms now = loop_now(w->loop);
+    struct stored *s = store_acquire(w->store, r->hash, r->key.whole, now);
+
+    r->variant = BYTES_NONE;
+    if (s == NULL || s->kind != STORED_VARY)
+        return s;
+    build_variant(r, s->spec);
+    stored_release(s);
+    return store_acquire(w->store, r->variant_hash, r->variant, now);
+}
+
+static bool is_held_down(struct request *r, struct stored *s)
+{
+    return atomic_load_explicit(&prepared_of(s)->refresh_after_ms, memory_order_relaxed) > loop_now(r->worker->loop).ms;
+}
+
+static enum reuse judge_reuse(struct stored *s, int64_t age)
+{
+    enum reuse reuse = freshness_reuse(&s->lifetimes, age);
+
+    if (reuse == REUSE_FRESH && atomic_load_explicit(&s->expired, memory_order_relaxed))
+        return s->lifetimes.stale_while_revalidate_ms > 0 && !s->lifetimes.must_revalidate
+                   ? REUSE_STALE_WHILE_REVALIDATE
+                   : REUSE_VALIDATE;
+    return reuse;
+}
+
+static void use(struct request *r, struct stored *s)
+{
+    int64_t age = age_of(r, s);
+
+    switch (judge_reuse(s, age)) {
+    case REUSE_FRESH:
+        r->outcome = OUTCOME_HIT;
+        say_ttl(r, s, age);
+        respond_stored(r, s, age);
+        return;
+    case REUSE_STALE_WHILE_REVALIDATE:
+        respond_stale(r, s, "stale-while-revalidate");
+        if (r->in.get && !is_held_down(r, s))
+            refresh(r, s);
+        return;
+    case REUSE_VALIDATE:
+        if (is_held_down(r, s) && freshness_stale_if_error(&s->lifetimes, age)) {
+            respond_stale(r, s, "stale-if-error");
+            return;
+        }
+        stored_release(r->stale);
+        r->stale = stored_retain(s);
+        forward(r);
+        return;
+    }
+}
+
+static void look_up(struct request *r)
+{
+    struct stored *s = find(r);
+    bool personal = r->personal_authorization || r->personal_cookie;
+
+    r->status = (struct cache_status){.fwd = FWD_NONE};
+    if (s != NULL && s->kind == STORED_RESPONSE && is_usable(r, s)) {
+        /* `s` may go with the request, once the answer is out */
+        use(r, s);
+        stored_release(s);
+        return;
+    }
+    bool pass = s != NULL && s->kind == STORED_PASS &&
+                mono_since_ms(s->response_time, loop_now(r->worker->loop)) < s->useful_ms;
+
+    stored_release(s);
+    if (personal) {
+        r->status = (struct cache_status){.fwd = FWD_BYPASS, .detail = "scope"};
+        go_alone(r, r->in.get);
+        return;
+    }
+    if (pass) {
+        r->status.detail = "hit-for-miss";
+        r->let_go = true;
+    }
+    forward(r);
+}
+
+/* --- the beginning --- */
+
+static void build_key(struct request *r, const struct identity *who)
+{
+    const struct key_rules *rules = &r->route->conf->key;
+    struct key_request k = {
+        .https = r->in.https,
+        .authority = r->in.authority,
+        .path = r->in.path,
+        .query = r->in.query,
+        .has_query = r->in.has_query,
+        .fields = r->in.fields,
+        .user_scope = who->user_scope,
+        .user = who->known && who->user_scope ? (struct bytes){(const char *)who->hash, USER_HASH_BYTES} : BYTES_NONE,
+    };
+
+    key_build(rules, &k, h2o_mem_alloc_pool(&r->req->pool, key_bytes_max(rules, &k)), &r->key);
+    r->hash = store_hash(r->worker->shared->store, r->key.whole);
+}
+
+/* Where nothing is cached the query goes out as it came. */
+static void keep_query(struct request *r)
+{
+    struct bytes path = r->in.path, query = r->in.query;
+    char *target;
+
+    if (!r->in.has_query)
+        return;
+    target = h2o_mem_alloc_pool(&r->req->pool, path.n + 1 + query.n);
+    memcpy(target, path.p, path.n);
+    target[path.n] = '?';
+    memcpy(target + path.n + 1, query.p, query.n);
+    r->key.target = (struct bytes){target, path.n + 1 + query.n};
+}
+
+static void handle_routed(struct request *r)
+{
+    const struct conf_route *route = r->route->conf;
+    struct identity who;
+
+    identity_judge(route, r->in.fields, r->worker->shared->user_secret, &who);
+    build_key(r, &who);
+    r->user_scope = who.user_scope;
+    if (!r->in.get && !r->in.head) {
+        r->status.fwd = FWD_METHOD;
+        keep_query(r);
+        go_alone(r, false);
+        return;
+    }
+    if (!route->cache || r->in.has_body) {
+        r->status.fwd = FWD_BYPASS;
+        r->status.detail = route->cache ? "body" : NULL;
+        keep_query(r);
+        go_alone(r, false);
+        return;
+    }
+    /* Where the key does not hold who asks, what else tells users apart makes a request personal. */
+    if (!who.user_scope || !who.known) {
+        struct personal p = personal_judge(&route->personal, r->in.fields);
+
+        r->personal_authorization = p.authorization;
+        r->personal_cookie = p.cookie;
+    }
+    look_up(r);
+}
+
+/* A whole member of a list joined by ", ". */
+static bool is_listed(struct bytes list, struct bytes word)
+{
+    for (size_t i = 0; i + word.n <= list.n; i++)
+        if ((i == 0 || list.p[i - 1] == ' ') && memcmp(list.p + i, word.p, word.n) == 0 &&
+            (i + word.n == list.n || list.p[i + word.n] == ','))
+            return true;
+    return false;
+}
+
+/* Allow (RFC 9110 section 10.2.1): every method that some route lists and that leads somewhere on this path. */
+static void respond_no_method(struct request *r)
+{
+    const struct snapshot *s = r->hold->snapshot;
+    char *allow = h2o_mem_alloc_pool(&r->req->pool, ALLOW_MAX);
+    size_t n = 0;
+
+    for (size_t i = 0; i < s->conf->nroutes; i++)
+        for (size_t j = 0; j < s->conf->routes[i].pattern.nmethods; j++) {
+            struct bytes method = s->conf->routes[i].pattern.methods[j];
+
+            if (n + method.n + 2 > ALLOW_MAX || is_listed((struct bytes){allow, n}, method) ||
+                route_find(s->index, method, r->in.authority, r->in.path) >= s->conf->nroutes)
+                continue;
+            n += (size_t)sprintf(allow + n, "%s%.*s", n > 0 ? ", " : "", (int)method.n, method.p);
+        }
+    r->allow = (struct bytes){allow, n};
+    respond_problem(r, 405, "no route of this path takes this method", -1);
+}
+
+static void route(struct request *r)
+{
+    const struct snapshot *s = r->hold->snapshot;
+    size_t i = route_find(s->index, r->in.method, r->in.authority, r->in.path);
+
+    if (i == ROUTE_METHOD) {
+        respond_no_method(r);
+        return;
+    }
+    if (i == ROUTE_NONE) {
+        respond_problem(r, 404, "no route matches this host and path", -1);
+        return;
+    }
+    r->route = &s->routes[i];
+    handle_routed(r);
+}
+
+static struct request *request_create(h2o_req_t *req, struct worker *w)
+{
+    struct request *r = h2o_mem_alloc_shared(&req->pool, sizeof *r, on_dispose);
+
+    memset(r, 0, sizeof *r);
+    r->req = req;
+    r->worker = w;
+    r->hold = hold_use(w->hold);
+    r->connection = connection_of(req);
+    r->begin_us = now_us();
+    r->waiter.wake = on_wake;
+    w->requests_open++;
+    return r;
+}
+
+int request_handle(h2o_handler_t *self, h2o_req_t *req)
+{
+    struct worker *w = H2O_STRUCT_FROM_MEMBER(struct worker, ctx, req->conn->ctx);
+    struct request *r = request_create(req, w);
+
+    (void)self;
+    if (!connection_request_begin(r->connection)) {
+        respond_problem(r, 503, "this connection is being closed", -1);
+        return 0;
+    }
+    struct request_verdict verdict = guard_check(req, &r->hold->snapshot->limits, &r->in);
+
+    if (verdict.status != 0) {
+        guard_close_after(req);
+        respond_problem(r, verdict.status, verdict.why, -1);
+        return 0;
+    }
+    if (w->stopping)
+        guard_close_after(req);
+    if (r->hold->snapshot->conf->expose_health && health_public(r))
+        return 0;
+    route(r);
+    return 0;
+}

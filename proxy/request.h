@@ -1,0 +1,66 @@
+/*
+ * One client request's way: route, key, memory, flight, answer.
+ *
+ *     begin -> refused / problem
+ *           -> hit                     (memory: fresh, or stale within its windows)
+ *           -> joined a flight         (parked, woken by flight.h)
+ *                 -> sending           (streams from the flight's response)
+ *                 -> let go            (begins again, or goes alone)
+ *           -> alone                   (bypass: a flight of its own)
+ *     any   -> disposed                (libh2o: the answer is out, or the client has gone)
+ *
+ * Ownership  Lives in the h2o request's pool; its dispose is the one place where everything is given back.
+ * Threads    The worker's.
+ */
+#ifndef WEIR_PROXY_REQUEST_H
+#define WEIR_PROXY_REQUEST_H
+
+#include "policies/cache_status.h"
+#include "proxy/guard.h"
+#include "proxy/worker.h"
+
+struct request {
+    h2o_generator_t generator; /* first: libh2o hands it back */
+    h2o_req_t *req;
+    struct worker *worker;
+    struct hold *hold;
+    const struct snapshot_route *route; /* NULL: none matched */
+    struct connection *connection;
+    struct guarded in;
+    uint64_t begin_us;
+
+    /* what it asks for */
+    struct key key;
+    struct key_hash hash;
+    struct bytes variant; /* whole variant key, once the spec is known; else empty */
+    struct key_hash variant_hash;
+    bool user_scope;
+    bool personal_authorization, personal_cookie; /* on what is shared */
+    unsigned char user[USER_HASH_BYTES];
+
+    /* how it is answered */
+    struct flight_waiter waiter;
+    struct hangup hangup;
+    struct stored *stale; /* to be validated, or to fall back on */
+    struct stored *sending;
+    struct stored_reader reader;
+    size_t in_flight_bytes; /* handed to libh2o, not yet known to be written */
+    struct cache_status status;
+    struct bytes allow; /* for 405 */
+    enum outcome outcome;
+    unsigned rounds; /* how often it began again */
+    struct request *restart_next;
+    bool hangup_on, reading, parked, started, finished, restarting;
+    bool unlisted;   /* not counted: it asks for the counters */
+    bool alone;      /* its flight is its own: nobody joins, conditions go to the origin */
+    bool refreshing; /* a stale answer goes out while a fill is started in its name */
+    bool let_go;     /* what it waited for is not for it: no more waiting */
+};
+
+/* libh2o's one handler. */
+int request_handle(h2o_handler_t *self, h2o_req_t *req);
+
+/* Runs what was put off by request_restart. */
+void requests_restart(struct worker *w);
+
+#endif

@@ -1,0 +1,493 @@
+#include "proxy/respond.h"
+
+#include <assert.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "policies/conditional.h"
+#include "policies/http_date.h"
+
+enum {
+    RUNS = 16,             /* pieces of a body handed to libh2o at once */
+    SEND_MAX = 256 * 1024, /* ... and bytes: TLS over HTTP/1.1 encrypts all that it is given in one go */
+    FIELDS_ADDED = 4,      /* Age, Via, Cache-Status, one to spare */
+};
+
+const char *status_reason(int status)
+{
+    switch (status) {
+    case 200:
+        return "OK";
+    case 201:
+        return "Created";
+    case 202:
+        return "Accepted";
+    case 203:
+        return "Non-Authoritative Information";
+    case 204:
+        return "No Content";
+    case 205:
+        return "Reset Content";
+    case 206:
+        return "Partial Content";
+    case 300:
+        return "Multiple Choices";
+    case 301:
+        return "Moved Permanently";
+    case 302:
+        return "Found";
+    case 303:
+        return "See Other";
+    case 304:
+        return "Not Modified";
+    case 307:
+        return "Temporary Redirect";
+    case 308:
+        return "Permanent Redirect";
+    case 400:
+        return "Bad Request";
+    case 401:
+        return "Unauthorized";
+    case 403:
+        return "Forbidden";
+    case 404:
+        return "Not Found";
+    case 405:
+        return "Method Not Allowed";
+    case 406:
+        return "Not Acceptable";
+    case 408:
+        return "Request Timeout";
+    case 409:
+        return "Conflict";
+    case 410:
+        return "Gone";
+    case 411:
+        return "Length Required";
+    case 412:
+        return "Precondition Failed";
+    case 413:
+        return "Content Too Large";
+    case 414:
+        return "URI Too Long";
+    case 415:
+        return "Unsupported Media Type";
+    case 416:
+        return "Range Not Satisfiable";
+    case 417:
+        return "Expectation Failed";
+    case 421:
+        return "Misdirected Request";
+    case 422:
+        return "Unprocessable Content";
+    case 425:
+        return "Too Early";
+    case 428:
+        return "Precondition Required";
+    case 429:
+        return "Too Many Requests";
+    case 431:
+        return "Request Header Fields Too Large";
+    case 451:
+        return "Unavailable For Legal Reasons";
+    case 500:
+        return "Internal Server Error";
+    case 501:
+        return "Not Implemented";
+    case 502:
+        return "Bad Gateway";
+    case 503:
+        return "Service Unavailable";
+    case 504:
+        return "Gateway Timeout";
+    case 505:
+        return "HTTP Version Not Supported";
+    default:
+        return "Status";
+    }
+}
+
+static bool status_has_body(int status)
+{
+    return status >= 200 && status != 204 && status != 304;
+}
+
+/* --- prepared fields --- */
+
+size_t prepared_bytes(size_t nfields)
+{
+    return sizeof(struct prepared) + nfields * sizeof(h2o_header_t);
+}
+
+void prepared_fill(struct stored *s, struct wall_s date)
+{
+    struct prepared *p = prepared_of(s);
+
+    _Static_assert(sizeof(h2o_iovec_t) == sizeof(struct bytes) &&
+                       offsetof(h2o_iovec_t, len) == offsetof(struct bytes, n),
+                   "a field's name is handed to libh2o in place");
+    p->date_s = date.s;
+    p->nheaders = 0;
+    for (size_t i = 0; i < s->nfields; i++) {
+        const struct field *f = &s->fields[i];
+        const h2o_token_t *token = h2o_lookup_token(f->name.p, f->name.n);
+
+        /* libh2o writes Date itself (see send_first); a token's address is how it knows the field. */
+        if (token == H2O_TOKEN_DATE)
+            continue;
+        p->headers[p->nheaders++] = (h2o_header_t){
+            .name = token != NULL ? (h2o_iovec_t *)&token->buf : (h2o_iovec_t *)&f->name,
+            .orig_name = f->orig_name,
+            .value = h2o_iovec_init(f->value.p, f->value.n),
+        };
+    }
+}
+
+/* --- heads --- */
+
+static h2o_timestamp_string_t *date_text(struct worker *w, int64_t s)
+{
+    size_t slot = (size_t)s % DATES;
+    h2o_timestamp_string_t *text = w->dates[slot].text;
+
+    if (text != NULL && w->dates[slot].s == s)
+        return text;
+    if (text != NULL)
+        h2o_mem_release_shared(text);
+    text = h2o_mem_alloc_shared(NULL, sizeof *text, NULL);
+    http_date_format((struct wall_s){s}, text->rfc1123);
+    text->log[0] = '\0';
+    w->dates[slot].s = s;
+    w->dates[slot].text = text;
+    return text;
+}
+
+/* libh2o always writes a Date of its own, from its context's cache. A stored response keeps the origin's: the cache is
+ * lent that one for the moment in which the head is written. */
+static void send_first(struct request *r, int64_t date_s, h2o_iovec_t *bufs, size_t n, h2o_send_state_t state)
+{
+    h2o_context_t *ctx = &r->worker->ctx;
+
+    if (date_s < 0) {
+        h2o_send(r->req, bufs, n, state);
+        return;
+    }
+    h2o_get_timestamp(ctx, NULL, NULL); /* renews the cache now, so that it is not renewed while lent */
+    h2o_timestamp_string_t *own = ctx->_timestamp_cache.value;
+
+    ctx->_timestamp_cache.value = date_text(r->worker, date_s);
+    h2o_send(r->req, bufs, n, state);
+    ctx->_timestamp_cache.value = own;
+}
+
+static void add_header(h2o_req_t *req, const h2o_token_t *token, const char *value, size_t n)
+{
+    h2o_headers_t *h = &req->res.headers;
+
+    assert(h->size < h->capacity);
+    h->entries[h->size++] = (h2o_header_t){(h2o_iovec_t *)&token->buf, NULL, h2o_iovec_init(value, n)};
+}
+
+static void add_age(struct request *r, int64_t age_ms)
+{
+    char *text = h2o_mem_alloc_pool(&r->req->pool, 24);
+    char *p = text + 24;
+    uint64_t n = (uint64_t)freshness_age_field(age_ms);
+
+    do
+        *--p = (char)('0' + n % 10);
+    while ((n /= 10) > 0);
+    add_header(r->req, H2O_TOKEN_AGE, p, (size_t)(text + 24 - p));
+}
+
+static void add_own(struct request *r)
+{
+    static const h2o_iovec_t cache_status = {H2O_STRLIT("cache-status")};
+    static const char *const cache_status_case = "Cache-Status";
+    char *text = h2o_mem_alloc_pool(&r->req->pool, CACHE_STATUS_MAX);
+    size_t n = cache_status_format(&r->status, text);
+    h2o_headers_t *h = &r->req->res.headers;
+
+    if (r->in.http2)
+        add_header(r->req, H2O_TOKEN_VIA, H2O_STRLIT("2 weir"));
+    else
+        add_header(r->req, H2O_TOKEN_VIA, H2O_STRLIT("1.1 weir"));
+    h->entries[h->size++] = (h2o_header_t){(h2o_iovec_t *)&cache_status, cache_status_case, h2o_iovec_init(text, n)};
+}
+
+static void reserve_headers(struct request *r, size_t n)
+{
+    r->req->res.headers = (h2o_headers_t){NULL, 0, 0};
+    h2o_vector_reserve(&r->req->pool, &r->req->res.headers, n + FIELDS_ADDED);
+}
+
+static uint64_t now_us(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+}
+
+/* Before the first byte goes out, so that whoever has seen the answer sees it counted. */
+static void count(struct request *r)
+{
+    if (r->unlisted)
+        return;
+    struct route_counters *c = r->route != NULL ? r->route->counters : counters_unrouted(r->worker->shared->counters);
+
+    counter_add(&c->threads[r->worker->index].outcomes[r->outcome], 1);
+}
+
+static void count_latency(struct request *r)
+{
+    if (r->route != NULL)
+        histogram_add(&r->route->counters->threads[r->worker->index].latency, now_us() - r->begin_us);
+}
+
+static void stop_parking(struct request *r)
+{
+    if (r->hangup_on) {
+        hangup_unwatch(r->worker->connections, &r->hangup);
+        r->hangup_on = false;
+    }
+    connection_request_waiting(r->connection, false);
+}
+
+static void proceed(h2o_generator_t *generator, h2o_req_t *req);
+static void stop(h2o_generator_t *generator, h2o_req_t *req);
+
+static void start(struct request *r, int status, size_t content_length)
+{
+    assert(!r->started);
+    stop_parking(r);
+    r->started = true;
+    r->req->res.status = status;
+    r->req->res.reason = status_reason(status);
+    r->req->res.content_length = content_length;
+    /* what retain_original_response would copy: nobody reads it */
+    r->req->res.original.status = status;
+    r->generator = (h2o_generator_t){proceed, stop};
+    count(r);
+    h2o_start_response(r->req, &r->generator);
+}
+
+static void finish(struct request *r)
+{
+    r->finished = true;
+    count_latency(r);
+}
+
+/* --- bodies --- */
+
+/* The client is to see that something is missing. */
+static void break_off(struct request *r)
+{
+    r->parked = false;
+    h2o_send(r->req, NULL, 0, H2O_SEND_STATE_ERROR);
+}
+
+static bool is_cut_off(struct request *r)
+{
+    struct flight *f = r->waiter.flight;
+
+    return f != NULL && r->reader.position < atomic_load_explicit(&f->cut_below, memory_order_relaxed);
+}
+
+static void send_body(struct request *r, bool first)
+{
+    struct stored *s = r->sending;
+    /* The state before the bytes: what is complete now has all its bytes published. */
+    enum body_state state = stored_body_state(s);
+    uint64_t length = stored_length(s);
+    struct bytes runs[RUNS];
+    h2o_iovec_t bufs[RUNS];
+    size_t n = stored_reader_peek(&r->reader, runs, RUNS, SEND_MAX), sum = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        bufs[i] = h2o_iovec_init(runs[i].p, runs[i].n);
+        sum += runs[i].n;
+    }
+    bool final = state == BODY_COMPLETE && r->reader.position + sum == length;
+
+    if (is_cut_off(r) || (state == BODY_BROKEN && n == 0 && !first)) {
+        break_off(r);
+        return;
+    }
+    if (n == 0 && !final && !first) {
+        r->parked = true;
+        connection_request_waiting(r->connection, true);
+        return;
+    }
+    r->parked = false;
+    r->in_flight_bytes = sum;
+    if (final)
+        finish(r);
+    send_first(r, first ? prepared_of(s)->date_s : -1, bufs, n,
+               final ? H2O_SEND_STATE_FINAL : H2O_SEND_STATE_IN_PROGRESS);
+}
+
+static void proceed(h2o_generator_t *generator, h2o_req_t *req)
+{
+    struct request *r = (struct request *)generator;
+
+    (void)req;
+    if (!r->reading)
+        return;
+    stored_reader_advance(&r->reader, r->in_flight_bytes);
+    r->in_flight_bytes = 0;
+    if (r->waiter.flight != NULL)
+        flight_consumed(r->waiter.flight, r->reader.position);
+    send_body(r, false);
+}
+
+/* The connection is gone; what is held is given back when the request is disposed of. */
+static void stop(h2o_generator_t *generator, h2o_req_t *req)
+{
+    struct request *r = (struct request *)generator;
+
+    (void)req;
+    r->parked = false;
+    flight_leave(&r->waiter);
+}
+
+void respond_more(struct request *r)
+{
+    if (!r->parked)
+        return;
+    connection_request_waiting(r->connection, false);
+    send_body(r, false);
+}
+
+static bool start_reading(struct request *r, struct stored *s)
+{
+    r->reading = r->waiter.flight != NULL && s == r->waiter.flight->response
+                     ? flight_reader_start(r->waiter.flight, &r->reader)
+                     : stored_reader_start(&r->reader, s);
+    return r->reading;
+}
+
+static void respond_without_body(struct request *r, struct stored *s, int status, size_t content_length)
+{
+    start(r, status, content_length);
+    finish(r);
+    send_first(r, prepared_of(s)->date_s, NULL, 0, H2O_SEND_STATE_FINAL);
+}
+
+static void copy_headers(struct request *r, struct stored *s)
+{
+    struct prepared *p = prepared_of(s);
+    h2o_headers_t *h = &r->req->res.headers;
+
+    reserve_headers(r, p->nheaders);
+    memcpy(h->entries, p->headers, p->nheaders * sizeof p->headers[0]);
+    h->size = p->nheaders;
+}
+
+static void copy_not_modified_headers(struct request *r, struct stored *s)
+{
+    struct prepared *p = prepared_of(s);
+    h2o_headers_t *h = &r->req->res.headers;
+
+    reserve_headers(r, p->nheaders);
+    for (size_t i = 0; i < p->nheaders; i++)
+        if (conditional_in_not_modified((struct bytes){p->headers[i].name->base, p->headers[i].name->len}))
+            h->entries[h->size++] = p->headers[i];
+}
+
+/* A client's conditions are weir's to judge where weir answers from what it keeps; what the origin answered to a
+ * request that went alone has been judged by the origin. */
+static enum conditional judge(struct request *r, struct stored *s)
+{
+    if (s->status != 200 || r->alone || !(r->in.get || r->in.head))
+        return CONDITIONAL_SEND;
+    return conditional_judge(r->in.fields, stored_fields(s), loop_wall(r->worker->loop));
+}
+
+bool respond_stored(struct request *r, struct stored *s, int64_t age_ms)
+{
+    enum conditional verdict = judge(r, s);
+
+    if (verdict == CONDITIONAL_FAILED) {
+        respond_problem(r, 412, "the response does not meet If-Match or If-Unmodified-Since", -1);
+        return true;
+    }
+    bool with_body = verdict == CONDITIONAL_SEND && !r->in.head && status_has_body(s->status);
+
+    if (with_body && !start_reading(r, s))
+        return false;
+    r->sending = stored_retain(s);
+    if (verdict == CONDITIONAL_NOT_MODIFIED)
+        copy_not_modified_headers(r, s);
+    else
+        copy_headers(r, s);
+    if (age_ms >= 0)
+        add_age(r, age_ms);
+    add_own(r);
+
+    size_t length = s->content_length >= 0                  ? (size_t)s->content_length
+                    : stored_body_state(s) == BODY_COMPLETE ? (size_t)stored_length(s)
+                                                            : SIZE_MAX;
+
+    if (with_body) {
+        start(r, s->status, length);
+        send_body(r, true);
+    } else if (verdict == CONDITIONAL_NOT_MODIFIED)
+        respond_without_body(r, s, 304, SIZE_MAX);
+    else
+        respond_without_body(r, s, s->status, status_has_body(s->status) ? length : SIZE_MAX);
+    return true;
+}
+
+void respond_to_nobody(struct request *r)
+{
+    static h2o_generator_t none;
+
+    r->req->http1_is_persistent = 0;
+    connection_break(r->req);
+    r->req->res.status = 503;
+    r->req->res.reason = status_reason(503);
+    r->req->res.content_length = 0;
+    h2o_start_response(r->req, &none);
+    h2o_send(r->req, NULL, 0, H2O_SEND_STATE_FINAL);
+}
+
+static void respond_bytes(struct request *r, int status, h2o_iovec_t body)
+{
+    start(r, status, body.len);
+    finish(r);
+    h2o_send(r->req, &body, r->in.head ? 0 : 1, H2O_SEND_STATE_FINAL);
+}
+
+void respond_problem(struct request *r, int status, const char *detail, int retry_after_s)
+{
+    json_t *problem = json_pack("{s:s, s:i, s:s}", "title", status_reason(status), "status", status, "detail", detail);
+    char *text = json_dumps(problem, JSON_COMPACT);
+    size_t n = strlen(text);
+    h2o_iovec_t body = h2o_strdup(&r->req->pool, text, n);
+
+    free(text);
+    json_decref(problem);
+    r->outcome = OUTCOME_ERROR;
+    reserve_headers(r, 4);
+    if (r->allow.n > 0)
+        add_header(r->req, H2O_TOKEN_ALLOW, r->allow.p, r->allow.n);
+    add_header(r->req, H2O_TOKEN_CONTENT_TYPE, H2O_STRLIT("application/problem+json"));
+    add_header(r->req, H2O_TOKEN_CACHE_CONTROL, H2O_STRLIT("no-store"));
+    if (retry_after_s >= 0) {
+        char *seconds = h2o_mem_alloc_pool(&r->req->pool, 12);
+
+        add_header(r->req, H2O_TOKEN_RETRY_AFTER, seconds, (size_t)snprintf(seconds, 12, "%d", retry_after_s));
+    }
+    add_own(r);
+    respond_bytes(r, status, body);
+}
+
+void respond_text(struct request *r, int status, struct bytes content_type, struct bytes body)
+{
+    reserve_headers(r, 2);
+    add_header(r->req, H2O_TOKEN_CONTENT_TYPE, content_type.p, content_type.n);
+    add_header(r->req, H2O_TOKEN_CACHE_CONTROL, H2O_STRLIT("no-store"));
+    respond_bytes(r, status, h2o_strdup(&r->req->pool, body.p, body.n));
+}

@@ -1,0 +1,336 @@
+#include "proxy/server.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <curl/curl.h>
+
+#include "proxy/admin.h"
+#include "proxy/health.h"
+#include "proxy/worker.h"
+
+enum { TICK_MS = 1000, DRAIN_MAX_MS = 30 * 1000, DRAIN_LOOK_MS = 10 };
+
+struct server {
+    const char *conf_file;
+    struct shared shared;
+    struct loop *loop;
+    struct admin *admin;
+    struct snapshot *snapshot;
+    struct watch signals;
+    struct timer tick, drain;
+    struct mono_ms drain_by;
+    bool done, forced;
+};
+
+static void raise_descriptor_limit(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
+static int drop_privileges(const char *user)
+{
+    struct passwd *pw;
+
+    if (user == NULL || geteuid() != 0)
+        return 0;
+    pw = getpwnam(user);
+    if (pw == NULL) {
+        fprintf(stderr, "weir: user '%s' does not exist\n", user);
+        return -1;
+    }
+    if (initgroups(user, pw->pw_gid) != 0 || setgid(pw->pw_gid) != 0 || setuid(pw->pw_uid) != 0) {
+        fprintf(stderr, "weir: cannot become '%s': %s\n", user, strerror(errno));
+        return -1;
+    }
+    return 0;
+}
+
+/* --- reload --- */
+
+static void note_what_stays(struct server *s, const struct conf *conf)
+{
+    const struct conf *old = s->snapshot->conf;
+
+    if (conf->threads != old->threads)
+        log_event(s->shared.log, CONF_LOG_WARN, "threads: %u takes effect at the next start", conf->threads);
+    if (conf->memory_shards != old->memory_shards)
+        log_event(s->shared.log, CONF_LOG_WARN, "memory: shards: %u takes effect at the next start",
+                  conf->memory_shards);
+}
+
+static int prepare_listeners(struct server *s, const struct conf *conf)
+{
+    struct conf_errors errors = {NULL, 0};
+    int failed = listeners_prepare(s->shared.listeners, conf, &errors);
+
+    conf_errors_print(&errors, stderr);
+    conf_errors_free(&errors);
+    return failed;
+}
+
+/* All that can fail comes before anything changes. */
+static void reload(struct server *s)
+{
+    struct conf_errors errors = {NULL, 0};
+    struct conf *conf;
+    char err[512];
+
+    if (conf_load(s->conf_file, &conf, &errors) != 0) {
+        conf_errors_print(&errors, stderr);
+        conf_errors_free(&errors);
+        log_event(s->shared.log, CONF_LOG_ERROR, "reload: %s has errors; the old configuration stays", s->conf_file);
+        return;
+    }
+    conf_errors_free(&errors);
+    if (prepare_listeners(s, conf) != 0) {
+        conf_release(conf);
+        log_event(s->shared.log, CONF_LOG_ERROR, "reload: listeners cannot be set up; the old configuration stays");
+        return;
+    }
+    struct snapshot *next = snapshot_create(conf, s->shared.backends, s->shared.counters);
+
+    if (next == NULL)
+        abort();
+    if (admin_apply(s->admin, next, err, sizeof err) != 0 ||
+        log_configure(s->shared.log, next->conf, err, sizeof err) != 0) {
+        char again[512];
+
+        log_event(s->shared.log, CONF_LOG_ERROR, "reload: %s; the old configuration stays", err);
+        listeners_abort(s->shared.listeners);
+        if (admin_apply(s->admin, s->snapshot, again, sizeof again) != 0)
+            log_event(s->shared.log, CONF_LOG_ERROR, "reload: %s", again);
+        snapshot_release(next);
+        return;
+    }
+    note_what_stays(s, conf);
+    listeners_commit(s->shared.listeners);
+    store_resize(s->shared.store, conf->memory_bytes);
+    for (unsigned i = 0; i < s->shared.nworkers; i++)
+        worker_reload(s->shared.workers[i], next);
+    snapshot_release(s->snapshot);
+    s->snapshot = next;
+    log_event(s->shared.log, CONF_LOG_INFO, "reload: %s is in force", s->conf_file);
+}
+
+/* --- stop --- */
+
+static void look_whether_drained(struct timer *t)
+{
+    struct server *s = (struct server *)((char *)t - offsetof(struct server, drain));
+    bool all = true;
+
+    for (unsigned i = 0; i < s->shared.nworkers; i++)
+        all = all && atomic_load(&s->shared.workers[i]->finished);
+    s->forced = !all && mono_since_ms(s->drain_by, loop_now(s->loop)) >= 0;
+    s->done = all || s->forced;
+    if (!s->done)
+        timer_arm(s->loop, t, DRAIN_LOOK_MS);
+}
+
+static void drain(struct server *s, int signal)
+{
+    if (atomic_exchange(&s->shared.draining, true))
+        return;
+    log_event(s->shared.log, CONF_LOG_INFO, "%s: no new connections, finishing what is in flight",
+              signal == SIGTERM ? "SIGTERM" : "SIGINT");
+    s->drain_by.ms = loop_now(s->loop).ms + DRAIN_MAX_MS;
+    for (unsigned i = 0; i < s->shared.nworkers; i++)
+        worker_drain(s->shared.workers[i]);
+    s->drain.fire = look_whether_drained;
+    timer_arm(s->loop, &s->drain, DRAIN_LOOK_MS);
+}
+
+/* --- signals --- */
+
+static void reopen_logs(struct server *s)
+{
+    char err[512];
+
+    if (log_reopen(s->shared.log, err, sizeof err) != 0)
+        log_event(s->shared.log, CONF_LOG_ERROR, "SIGUSR1: %s; the old log file stays open", err);
+}
+
+static void on_signal(struct watch *w, uint32_t events)
+{
+    struct server *s = (struct server *)((char *)w - offsetof(struct server, signals));
+    struct signalfd_siginfo info;
+
+    (void)events;
+    while (read(w->fd, &info, sizeof info) == sizeof info) {
+        if (info.ssi_signo == SIGHUP && !atomic_load(&s->shared.draining))
+            reload(s);
+        else if (info.ssi_signo == SIGUSR1)
+            reopen_logs(s);
+        else if (info.ssi_signo == SIGTERM || info.ssi_signo == SIGINT)
+            drain(s, (int)info.ssi_signo);
+    }
+}
+
+/* Before any thread is started, so that all inherit the mask and signals come by the descriptor only. */
+static int take_signals(void)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGHUP);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGUSR1);
+    signal(SIGPIPE, SIG_IGN);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    return signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+}
+
+/* --- start --- */
+
+static void on_tick(struct timer *t)
+{
+    struct server *s = (struct server *)((char *)t - offsetof(struct server, tick));
+
+    rates_tick(s->shared.rates, &s->shared);
+    timer_arm(s->loop, t, TICK_MS);
+}
+
+static void create_shared(struct shared *shared, const struct conf *conf)
+{
+    uint64_t seed;
+
+    shared->nworkers = conf->threads;
+    shared->workers = calloc(conf->threads, sizeof(struct worker *));
+    if (shared->workers == NULL || getrandom(&seed, sizeof seed, 0) != sizeof seed ||
+        getrandom(shared->user_secret, sizeof shared->user_secret, 0) != sizeof shared->user_secret)
+        abort();
+    shared->store = store_create(&(struct store_options){
+        .bytes_max = conf->memory_bytes,
+        .shards = conf->memory_shards,
+        .threads = conf->threads,
+        .seed = seed,
+    });
+    shared->flights = flights_create(&(struct flights_options){
+        .threads = conf->threads,
+        .store = shared->store,
+        .post = worker_post_sub,
+        .post_home = worker_post_home,
+        .context = shared,
+    });
+    shared->backends = backends_create();
+    shared->counters = counters_create(conf->threads);
+    shared->rates = rates_create();
+    if (shared->store == NULL || shared->flights == NULL || shared->backends == NULL)
+        abort();
+}
+
+static void destroy_shared(struct shared *shared)
+{
+    listeners_destroy(shared->listeners);
+    backends_destroy(shared->backends);
+    flights_destroy(shared->flights);
+    store_destroy(shared->store);
+    rates_destroy(shared->rates);
+    counters_destroy(shared->counters);
+    free(shared->workers);
+}
+
+static void say_ready(const struct conf *conf)
+{
+    fprintf(stderr, "weir " WEIR_VERSION " ready:");
+    for (size_t i = 0; i < conf->nlistens; i++)
+        fprintf(stderr, " %s%s",
+                conf->listens[i].tls != NULL ? "https://"
+                : conf->listens[i].unix_path ? ""
+                                             : "http://",
+                conf->listens[i].address);
+    if (conf->admin != NULL)
+        fprintf(stderr, ", admin %s%s", conf->admin->unix_path ? "" : "http://", conf->admin->address);
+    fprintf(stderr, "\n");
+}
+
+static void serve(struct server *s)
+{
+    struct shared *shared = &s->shared;
+
+    for (unsigned i = 0; i < shared->nworkers; i++)
+        worker_start(shared, i, s->snapshot);
+    s->tick.fire = on_tick;
+    timer_arm(s->loop, &s->tick, TICK_MS);
+    say_ready(s->snapshot->conf);
+    while (!s->done)
+        loop_run(s->loop, TICK_MS);
+    if (s->forced) {
+        log_event(shared->log, CONF_LOG_WARN, "some requests were not finished after %d s", DRAIN_MAX_MS / 1000);
+        _exit(0);
+    }
+    for (unsigned i = 0; i < shared->nworkers; i++)
+        worker_join(shared->workers[i]);
+}
+
+int server_run(const char *conf_file)
+{
+    struct server s = {.conf_file = conf_file};
+    struct conf_errors errors = {NULL, 0};
+    struct conf *conf;
+    char err[512];
+    int status = 1, failed = conf_load(conf_file, &conf, &errors);
+
+    conf_errors_print(&errors, stderr);
+    conf_errors_free(&errors);
+    if (failed != 0)
+        return 2;
+    int signals = take_signals();
+
+    raise_descriptor_limit();
+    curl_global_init(CURL_GLOBAL_ALL);
+    s.shared.log = log_create();
+    s.shared.listeners = listeners_create(conf->threads);
+    s.loop = loop_create();
+    s.shared.started = loop_now(s.loop);
+    create_shared(&s.shared, conf);
+    s.snapshot = snapshot_create(conf, s.shared.backends, s.shared.counters);
+    if (s.snapshot == NULL)
+        abort();
+    s.admin = admin_create(&s.shared, s.loop);
+    if (prepare_listeners(&s, conf) != 0) {
+        status = 2;
+        goto stop;
+    }
+    listeners_commit(s.shared.listeners);
+    if (admin_apply(s.admin, s.snapshot, err, sizeof err) != 0 ||
+        log_configure(s.shared.log, conf, err, sizeof err) != 0) {
+        fprintf(stderr, "%s\n", err);
+        goto stop;
+    }
+    if (drop_privileges(conf->user) != 0)
+        goto stop;
+    s.signals = (struct watch){.ready = on_signal, .fd = signals};
+    if (watch_add(s.loop, &s.signals, EPOLLIN) != 0)
+        abort();
+    serve(&s);
+    watch_remove(s.loop, &s.signals);
+    status = 0;
+
+stop:
+    close(signals);
+    admin_destroy(s.admin);
+    timer_disarm(s.loop, &s.tick);
+    snapshot_release(s.snapshot);
+    destroy_shared(&s.shared);
+    loop_destroy(s.loop);
+    log_destroy(s.shared.log);
+    curl_global_cleanup();
+    return status;
+}

@@ -1,0 +1,438 @@
+"""What is stored, for how long, and what is served from memory."""
+import email.utils
+import time
+
+import pytest
+
+from origin import Reply
+
+MINUTE = (("Cache-Control", "max-age=60"),)
+
+
+def counted(origin, path, headers=(), **reply):
+    """Each answer says how many-th it is."""
+    origin.on(path, lambda q: Reply(b"%d" % origin.count(path), headers=tuple(headers), **reply))
+
+
+def past(seconds):
+    return email.utils.formatdate(time.time() - seconds, usegmt=True)
+
+
+def test_a_fresh_answer_is_served_from_memory(origin, start):
+    counted(origin, "/x", MINUTE)
+    w = start(origin)
+    first = w.get("/x")
+    assert first.cache == {"fwd": "uri-miss", "stored": True} and first.age in (None, 0)
+    for r in (w.get("/x"), w.http2().get("/x"), w.http1().get("/x")):
+        assert (r.status, r.body) == (200, b"1")
+        assert r.cache == {"hit": True, "ttl": 60 - r.age} and r.age in (0, 1)
+    assert origin.count() == 1
+
+
+def test_age_grows_and_starts_from_the_origins(origin, start):
+    counted(origin, "/x", [*MINUTE, ("Age", "10")])
+    w = start(origin)
+    assert w.get("/x").age in (10, 11)
+    time.sleep(1.1)
+    r = w.get("/x")
+    assert r.age in (11, 12) and r.cache["ttl"] == 60 - r.age
+
+
+def test_an_old_date_counts_as_age(origin, start):
+    counted(origin, "/x", [*MINUTE, ("Date", past(30))])
+    w = start(origin)
+    w.get("/x")
+    assert w.get("/x").age in (30, 31, 32)
+
+
+def test_no_lifetime_and_no_validator_is_not_stored(origin, start):
+    counted(origin, "/x")
+    w = start(origin)
+    for n in (b"1", b"2", b"3"):
+        r = w.get("/x")
+        assert r.body == n and not r.hit and "stored" not in r.cache
+    assert origin.count() == 3
+
+
+@pytest.mark.parametrize("control", ["no-store", "private", "no-store, max-age=60", "private, max-age=60", "max-age=0", "s-maxage=0, max-age=60"])
+def test_what_the_origin_forbids_is_not_served_again(origin, start, control):
+    counted(origin, "/x", [("Cache-Control", control)])
+    w = start(origin, route={"ttl": "t"}, ttl={"t": "1m"})
+    assert [w.get("/x").body for _ in range(3)] == [b"1", b"2", b"3"]
+
+
+def test_s_maxage_beats_max_age_and_expires_counts_without_both(origin, start):
+    counted(origin, "/s", [("Cache-Control", "max-age=0, s-maxage=50")])
+    counted(origin, "/e", [("Expires", email.utils.formatdate(time.time() + 40, usegmt=True))])
+    counted(origin, "/both", [("Expires", past(40)), ("Cache-Control", "max-age=30")])
+    w = start(origin)
+    for path, ttl in (("/s", 50), ("/e", 40), ("/both", 30)):
+        w.get(path)
+        r = w.get(path)
+        assert r.hit and ttl - 3 <= r.cache["ttl"] <= ttl, path
+
+
+def test_an_unreadable_expires_is_in_the_past(origin, start):
+    counted(origin, "/x", [("Expires", "0"), ("ETag", '"a"')])
+    w = start(origin, route={"ttl": "t"}, ttl={"t": "1m"})
+    w.get("/x")
+    assert not w.get("/x").hit
+
+
+def test_heuristic_freshness_is_a_part_of_the_age_since_last_modified(origin, start):
+    counted(origin, "/x", [("Last-Modified", past(1000))])
+    w = start(origin)
+    w.get("/x")
+    r = w.get("/x")
+    assert r.hit and 1 <= r.cache["ttl"] <= 500
+
+
+def test_a_tier_gives_a_lifetime_where_the_origin_states_none(origin, start):
+    counted(origin, "/x")
+    counted(origin, "/own", [("Cache-Control", "max-age=5")])
+    counted(origin, "/old", [("Last-Modified", past(1000))])
+    w = start(origin, route={"ttl": "t"}, ttl={"t": "1m"})
+    for path, ttl in (("/x", 60), ("/own", 5), ("/old", 60)):
+        w.get(path)
+        r = w.get(path)
+        assert r.hit and ttl - 2 <= r.cache["ttl"] <= ttl, (path, r)
+
+
+def test_a_tier_of_less_than_a_second_ends_in_time(origin, start):
+    counted(origin, "/x")
+    w = start(origin, route={"ttl": "t"}, ttl={"t": {"fresh": "400ms"}})
+    assert w.get("/x").body == b"1"
+    begun = time.monotonic()
+    r = w.get("/x")
+    assert r.body == b"1" or time.monotonic() - begun > 0.3
+    time.sleep(0.5)
+    assert w.get("/x").body == b"2"
+
+
+def test_lifetimes_by_status(origin, start):
+    for status in (200, 404, 410, 500, 503, 302):
+        counted(origin, f"/{status}", status=status)
+    w = start(origin, route={"ttl": "t"}, ttl={"t": {"fresh": "0s", "status": {404: "30s", 410: "1h", "5xx": "20s"}}})
+    for status, ttl in ((404, 30), (410, 3600), (500, 20), (503, 20)):
+        assert w.get(f"/{status}").status == status
+        r = w.get(f"/{status}")
+        assert (r.status, r.hit) == (status, True) and ttl - 2 <= r.cache["ttl"] <= ttl, (status, r)
+    for status in (200, 302):
+        w.get(f"/{status}")
+        assert not w.get(f"/{status}").hit
+
+
+def test_a_tiers_plain_lifetime_is_not_for_errors(origin, start):
+    counted(origin, "/500", status=500)
+    w = start(origin, route={"ttl": "t"}, ttl={"t": "1m"})
+    w.get("/500")
+    assert not w.get("/500").hit
+
+
+def test_ignore_lets_the_tier_alone_decide_and_never_stores_set_cookie(origin, start):
+    counted(origin, "/x", [("Cache-Control", "no-store, private"), ("Expires", "0"), ("Pragma", "no-cache")])
+    counted(origin, "/long", [("Cache-Control", "max-age=9999")])
+    counted(origin, "/cookie", [("Cache-Control", "max-age=60"), ("Set-Cookie", "id=1")])
+    w = start(origin, route={"ttl": "t", "origin_cache_control": "ignore"}, ttl={"t": "30s"})
+    for path in ("/x", "/long"):
+        w.get(path)
+        r = w.get(path)
+        assert r.hit and 28 <= r.cache["ttl"] <= 30, path
+    assert w.get("/x").get("cache-control") == "no-store, private", "the header itself is the origin's"
+    w.get("/cookie")
+    r = w.get("/cookie")
+    assert not r.hit and r.body == b"2" and r.get("set-cookie") == "id=1"
+
+
+def test_set_cookie_is_not_stored_without_an_explicit_word(origin, start):
+    counted(origin, "/x", [("Set-Cookie", "id=1")])
+    w = start(origin, route={"ttl": "t"}, ttl={"t": "1m"})
+    w.get("/x")
+    assert not w.get("/x").hit
+
+
+def test_jitter_only_shortens_and_by_no_more_than_it_may(origin, start):
+    origin.default = lambda q: Reply(b"x")
+    w = start(origin, route={"ttl": "t"}, ttl={"t": {"fresh": "1000s", "jitter": "20%"}})
+    c = w.http1()
+    ttls = []
+    for i in range(100):
+        c.get(f"/{i}")
+        ttls.append(c.get(f"/{i}").cache["ttl"])
+    assert 798 <= min(ttls) and max(ttls) <= 1000
+    assert len(set(ttls)) > 20 and max(ttls) - min(ttls) > 50, "no jitter at all"
+
+
+def test_cache_off_passes_everything(origin, start):
+    counted(origin, "/x", MINUTE)
+    w = start(origin, route={"cache": False})
+    assert [w.get("/x").body for _ in range(3)] == [b"1", b"2", b"3"]
+    assert w.get("/x").cache["fwd"] == "bypass"
+
+
+def test_stale_while_revalidate_serves_at_once_and_refreshes_once(origin, start):
+    gate = origin.gate()
+    origin.on("/x", lambda q: Reply(b"%d" % origin.count("/x"), gate=gate if origin.count("/x") == 2 else None))
+    w = start(origin, route={"ttl": "t"}, ttl={"t": {"fresh": "300ms", "stale_while_revalidate": "60s"}})
+    assert w.get("/x").body == b"1"
+    time.sleep(0.5)
+    answers = [w.get("/x") for _ in range(20)]  # the refresh is held back: none of these waits for it
+    assert {a.body for a in answers} == {b"1"}
+    for a in answers:
+        assert a.cache["hit"] and a.cache["ttl"] <= 0 and a.cache["detail"] == "stale-while-revalidate", a
+    origin.wait(2, "/x")
+    assert origin.count("/x") == 2
+    gate.open()
+    origin.wait_idle()
+    deadline = time.monotonic() + 5
+    while (r := w.get("/x")).body == b"1" and time.monotonic() < deadline:
+        pass
+    assert int(r.body) >= 2
+
+
+def test_stale_while_revalidate_of_the_origin_counts_and_ends(origin, start):
+    counted(origin, "/x", [("Cache-Control", "max-age=1, stale-while-revalidate=1")])
+    w = start(origin)
+    w.get("/x")
+    time.sleep(3.2)
+    r = w.get("/x")
+    assert r.body == b"2" and not r.hit
+
+
+def test_must_revalidate_forbids_the_tiers_stale_window(origin, start):
+    counted(origin, "/x", [("Cache-Control", "max-age=1, must-revalidate")])
+    w = start(origin, route={"ttl": "t"}, ttl={"t": {"fresh": "1s", "stale_while_revalidate": "60s", "stale_if_error": "60s"}})
+    w.get("/x")
+    time.sleep(2.1)
+    assert w.get("/x").body == b"2"
+
+
+@pytest.mark.parametrize("failure", ["drop", "500", "503", "hang", "refuse", "cut head"])
+def test_stale_if_error_stands_in_for_a_failing_origin(origin, start, failure):
+    good = Reply(b"good", headers=(("ETag", '"1"'),))
+    bad = {"drop": Reply(drop=True), "500": Reply(b"bad", 500), "503": Reply(b"bad", 503), "hang": Reply(hang=True),
+           "refuse": None, "cut head": Reply(raw=b"HTTP/1.1 200 OK\r\nContent-Le", end="close")}[failure]
+    origin.on("/x", lambda q: good if origin.count("/x") == 1 else bad)
+    w = start(origin, route={"ttl": "t"}, ttl={"t": {"fresh": "200ms", "stale_if_error": "1h"}},
+              backend={"timeouts": {"connect": "1s", "first_byte": "500ms", "idle": "1s", "total": "5s"}})
+    assert w.get("/x").body == b"good"
+    time.sleep(0.4)
+    if failure == "refuse":
+        origin.refuse()
+    for _ in range(2):
+        r = w.get("/x")
+        assert (r.status, r.body) == (200, b"good")
+        assert r.age is not None and r.cache.get("detail") == "stale-if-error", r
+
+
+def test_without_stale_if_error_the_failure_shows(origin, start):
+    origin.on("/x", lambda q: Reply(b"good") if origin.count("/x") == 1 else Reply(drop=True))
+    w = start(origin, route={"ttl": "t"}, ttl={"t": {"fresh": "200ms"}})
+    w.get("/x")
+    time.sleep(0.4)
+    assert w.get("/x").status == 502
+
+
+def test_a_404_is_no_error_to_hide(origin, start):
+    origin.on("/x", lambda q: Reply(b"good") if origin.count("/x") == 1 else Reply(b"gone", 404))
+    w = start(origin, route={"ttl": "t"}, ttl={"t": {"fresh": "200ms", "stale_if_error": "1h"}})
+    w.get("/x")
+    time.sleep(0.4)
+    assert w.get("/x").status == 404
+
+
+@pytest.mark.parametrize("validator, asked, value", [
+    ("ETag", "if-none-match", '"v1"'), ("ETag", "if-none-match", 'W/"v1"'),
+    ("Last-Modified", "if-modified-since", "Tue, 15 Nov 1994 08:12:31 GMT"),
+])
+def test_a_stale_answer_is_validated_and_freshened_by_304(origin, start, validator, asked, value):
+    def answer(q):
+        if q.get(asked) == value:
+            return Reply(status=304, headers=((validator, value), ("Cache-Control", "max-age=1"), ("X-New", "yes")))
+        return Reply(b"body", headers=((validator, value), ("Cache-Control", "max-age=1"), ("X-New", "no"), ("Content-Type", "text/plain")))
+    origin.on("/x", answer)
+    w = start(origin)
+    assert w.get("/x").get("x-new") == "no"
+    time.sleep(2.05)
+    r = w.get("/x")
+    assert (r.status, r.body, r.get("content-type")) == (200, b"body", "text/plain")
+    assert r.cache["fwd"] == "stale" and r.cache["fwd-status"] == 304
+    assert r.get("x-new") == "yes", "the 304's fields replace the stored ones"
+    assert origin.count() == 2
+    r = w.get("/x")
+    assert r.hit and r.get("x-new") == "yes" and r.body == b"body"
+    assert origin.count() == 2
+
+
+def test_a_stale_answer_that_changed_is_replaced(origin, start):
+    origin.on("/x", lambda q: Reply(b"v%d" % origin.count("/x"), headers=(("ETag", '"%d"' % origin.count("/x")), ("Cache-Control", "max-age=1"))))
+    w = start(origin)
+    w.get("/x")
+    time.sleep(2.05)
+    r = w.get("/x")
+    assert r.body == b"v2" and r.cache["fwd"] == "stale"
+    assert w.get("/x").body == b"v2" and origin.count() == 2
+
+
+def test_no_cache_is_stored_and_always_validated(origin, start):
+    origin.on("/x", lambda q: Reply(status=304, headers=(("ETag", '"a"'),)) if q.get("if-none-match") == '"a"' else
+              Reply(b"body", headers=(("ETag", '"a"'), ("Cache-Control", "no-cache"))))
+    w = start(origin)
+    for n in (1, 2, 3):
+        r = w.get("/x")
+        assert r.body == b"body" and not r.hit and origin.count() == n
+    assert [q.get("if-none-match") for q in origin.seen("/x")] == [None, '"a"', '"a"']
+
+
+def test_a_304_nobody_asked_for_is_no_answer_to_a_plain_request(origin, start):
+    origin.on("/x", status=304)
+    r = start(origin).get("/x")
+    assert r.status in (502, 304)
+    assert not r.hit
+
+
+def test_conditional_requests_are_answered_from_memory(origin, start):
+    modified = "Tue, 15 Nov 1994 08:12:31 GMT"
+    counted(origin, "/x", [*MINUTE, ("ETag", '"v1"'), ("Last-Modified", modified), ("Content-Type", "text/x"), ("Vary", "X"), ("Expires", "0")])
+    w = start(origin)
+    w.get("/x")
+    for c in (w.http1(), w.http2()):
+        for yes in ([("if-none-match", '"v1"')], [("if-none-match", 'W/"v1"')], [("if-none-match", '"a", "v1"')], [("if-none-match", "*")],
+                    [("if-modified-since", modified)], [("if-modified-since", past(5))],
+                    [("if-none-match", '"v1"'), ("if-modified-since", "Mon, 14 Nov 1994 08:12:31 GMT")]):
+            r = c.get("/x", yes)
+            assert (r.status, r.body, r.clean) == (304, b"", True), yes
+            assert r.hit and r.get("etag") == '"v1"' and r.get("vary") == "X" and r.get("cache-control") == "max-age=60"
+            assert r.get("date") and r.get("content-length") in (None, "1")
+        for no in ([("if-none-match", '"v2"')], [("if-modified-since", "Mon, 14 Nov 1994 08:12:31 GMT")], [("if-modified-since", "nonsense")],
+                   [("if-none-match", '"v2"'), ("if-modified-since", modified)]):
+            r = c.get("/x", no)
+            assert (r.status, r.body) == (200, b"1"), no
+    assert origin.count() == 1
+
+
+def test_a_failed_precondition_is_a_412_or_goes_to_the_origin(origin, start):
+    counted(origin, "/x", [*MINUTE, ("ETag", '"v1"')])
+    w = start(origin)
+    w.get("/x")
+    assert w.get("/x", [("If-Match", '"v1"')]).status == 200
+    r = w.get("/x", [("If-Match", '"v2"')])
+    assert r.status == 412 or origin.count() > 1
+
+
+def test_a_clients_condition_on_a_cold_key_does_not_leave_others_with_a_304(origin, start):
+    origin.on("/x", lambda q: Reply(status=304, headers=(("ETag", '"a"'), *MINUTE)) if q.get("if-none-match") else
+              Reply(b"body", headers=(("ETag", '"a"'), *MINUTE)))
+    w = start(origin)
+    assert w.get("/x", [("If-None-Match", '"a"')]).status == 304
+    assert [(r.status, r.body) for r in (w.get("/x"), w.get("/x"))] == [(200, b"body")] * 2
+    assert origin.count() <= 2
+
+
+def test_head_is_answered_from_a_stored_get(origin, start):
+    counted(origin, "/x", [*MINUTE, ("X-A", "1")])
+    w = start(origin)
+    w.get("/x")
+    for c in (w.http1(), w.http2()):
+        r = c.request("HEAD", "/x")
+        assert (r.status, r.body, r.get("content-length"), r.get("x-a"), r.clean) == (200, b"", "1", "1", True) and r.hit
+    assert origin.count() == 1
+
+
+def test_a_head_on_a_cold_key_does_not_store_an_empty_get(origin, start):
+    origin.on("/x", lambda q: Reply(b"body", headers=MINUTE))
+    w = start(origin)
+    assert w.request("HEAD", "/x").get("content-length") == "4"
+    assert w.get("/x").body == b"body"
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
+def test_a_successful_unsafe_request_invalidates_its_url(origin, start, method):
+    origin.on("/x", lambda q: Reply(b"%d" % origin.count("/x"), headers=MINUTE))
+    w = start(origin)
+    w.get("/x?a=1")
+    assert w.get("/x?a=1").hit
+    r = w.request(method, "/x?a=1", [], b"change")
+    assert r.status == 200 and r.cache["fwd"] == "method" and not r.hit
+    r = w.get("/x?a=1")
+    assert not r.hit and r.body == b"3"
+
+
+def test_a_failed_unsafe_request_invalidates_nothing(origin, start):
+    origin.on("/x", lambda q: Reply(b"no", 500 if q.method == "POST" else 200, headers=MINUTE))
+    w = start(origin)
+    w.get("/x")
+    assert w.request("POST", "/x", [], b"x").status == 500
+    assert w.get("/x").hit
+
+
+def test_an_unsafe_request_invalidates_what_location_names_on_the_same_host(origin, start):
+    origin.on("/a", lambda q: Reply(b"%d" % origin.count("/a"), headers=MINUTE))
+    origin.on("/b", lambda q: Reply(b"%d" % origin.count("/b"), headers=MINUTE))
+    origin.on("/make", status=201, headers=(("Location", "/a"), ("Content-Location", "http://other.test/b")))
+    w = start(origin)
+    w.get("/a"), w.get("/b")
+    w.request("POST", "/make", [], b"x")
+    assert not w.get("/a").hit
+    assert w.get("/b").hit
+
+
+def test_post_is_never_served_from_memory(origin, start):
+    origin.on("/x", lambda q: Reply(b"%d" % origin.count("/x"), headers=MINUTE))
+    w = start(origin)
+    assert [w.request("POST", "/x", [], b"x").body for _ in range(3)] == [b"1", b"2", b"3"]
+
+
+def test_partial_answers_are_not_stored(origin, start):
+    origin.on("/x", lambda q: Reply(b"23", 206, headers=(("Content-Range", "bytes 1-2/5"), *MINUTE)) if q.get("range") else Reply(b"12345", headers=MINUTE))
+    w = start(origin)
+    r = w.get("/x", [("Range", "bytes=1-2")])
+    assert (r.status, r.body) in ((206, b"23"), (200, b"12345"))
+    r = w.get("/x")
+    assert (r.status, r.body) == (200, b"12345")
+
+
+def test_a_clients_cache_control_is_ignored(origin, start):
+    counted(origin, "/x", MINUTE)
+    w = start(origin)
+    w.get("/x")
+    for value in ("no-cache", "no-store", "max-age=0"):
+        assert w.get("/x", [("Cache-Control", value)]).hit
+    assert w.get("/x", [("Pragma", "no-cache")]).hit
+
+
+def test_an_object_over_max_object_is_not_stored_and_one_below_is(origin, start):
+    origin.on("/big", body=b"x" * 66000, headers=MINUTE)
+    origin.on("/chunked", body=b"x" * 66000, headers=MINUTE, framing="chunked")
+    origin.on("/fits", body=b"x" * 60000, headers=MINUTE)
+    w = start(origin, memory={"size": "64mb", "max_object": "64kb"})
+    for _ in range(2):
+        for path, n in (("/big", 66000), ("/chunked", 66000), ("/fits", 60000)):
+            r = w.get(path)
+            assert r.clean and len(r.body) == n
+    assert (origin.count("/big"), origin.count("/chunked"), origin.count("/fits")) == (2, 2, 1)
+
+
+def test_cache_status_of_others_is_kept(origin, start):
+    counted(origin, "/x", [*MINUTE, ("Cache-Status", "inner; hit; ttl=5")])
+    w = start(origin)
+    for _ in range(2):
+        r = w.get("/x")
+        assert r.get("cache-status").startswith("inner; hit; ttl=5") and r.cache
+
+
+def test_different_bodies_of_all_sizes_are_served_from_memory_as_they_were(origin, start):
+    sizes = [0, 1, 100, 4095, 4096, 4097, 16384, 65535, 65536, 65537, 262144, 262145, 1_000_000]
+    for n in sizes:
+        for framing in ("length", "chunked"):
+            origin.on(f"/{framing}/{n}", body=bytes(i % 251 for i in range(1000)) * (n // 1000) + b"z" * (n % 1000), framing=framing, headers=MINUTE)
+    w = start(origin)
+    h1, h2 = w.http1(), w.http2()
+    for n in sizes:
+        for framing in ("length", "chunked"):
+            path = f"/{framing}/{n}"
+            for c in (h1, h1, h2):
+                r = c.get(path)
+                assert r.clean and r.body == origin.routes[path].body, (path, len(r.body))
+            assert r.hit and r.get("content-length") == str(n)
+            assert origin.count(path) == 1

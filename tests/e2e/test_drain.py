@@ -1,0 +1,245 @@
+"""SIGTERM: what was accepted is answered, then the program ends with 0."""
+import json
+import signal
+import socket
+import threading
+import time
+
+import client
+from origin import Reply
+from weir import SLOW
+
+MINUTE = (("Cache-Control", "max-age=60"),)
+
+
+def test_an_idle_program_ends_at_once(origin, start):
+    w = start(origin)
+    begun = time.monotonic()
+    assert w.terminate() == 0
+    assert time.monotonic() - begun < 2 * SLOW
+
+
+def test_idle_connections_do_not_hold_it_up(origin, start, certificates):
+    origin.default = lambda q: Reply(b"x", headers=MINUTE)
+    w = start(origin)
+    held = [w.http1() for _ in range(5)]
+    for c in held[:3]:
+        c.get("/x")
+    h = w.http2()
+    h.get("/x")
+    begun = time.monotonic()
+    assert w.terminate() == 0
+    assert time.monotonic() - begun < 5 * SLOW
+    assert all(c.at_end(1) for c in held)
+    assert h.at_end(1) and h.goaway == 0
+
+
+def test_requests_in_flight_are_answered(origin, start):
+    gate = origin.gate()
+    origin.default = lambda q: Reply(q.path.encode(), headers=MINUTE, gate=gate)
+    w = start(origin)
+    h = client.Herd(w.address, [client.build("GET", f"/{i % 4}") for i in range(20)]).go()
+    two = w.http2()
+    sids = [two.start("GET", f"/{i}") for i in range(4)]
+    origin.wait(4)
+    w.signal(signal.SIGTERM)
+    deadline = time.monotonic() + 5 * SLOW
+    while True:  # it has begun when the admin listener says so, or takes no more
+        try:
+            r = w.admin("GET", "/health")
+            if r.status == 503:
+                assert json.loads(r.body)["status"] != "ok"
+                break
+        except (OSError, AssertionError):
+            break
+        assert time.monotonic() < deadline
+    gate.open()
+    for i, r in enumerate(h.gather().answers()):
+        assert r.status == 200 and r.clean and r.body == f"/{i % 4}".encode()
+        assert r.get("connection", "").lower() == "close"
+    for i, r in enumerate(two.results(sids)):
+        assert r.status == 200 and r.clean and r.body == f"/{i}".encode()
+    h.close()
+    assert w.wait() == 0
+
+
+def test_a_stream_in_flight_is_finished(origin, start):
+    streams = origin.streams(headers=(("Cache-Control", "no-store"),))
+    origin.on("/x", streams)
+    w = start(origin)
+    c = w.http1()
+    c.send(client.build("GET", "/x"))
+    s = streams.wait()
+    s.send(b"begin ")
+    r = c.head()
+    pieces = c.pieces(r)
+    assert next(pieces) == b"begin "
+    w.signal(signal.SIGTERM)
+    for i in range(5):
+        s.send(b"%d " % i)
+        assert next(pieces) == b"%d " % i
+        time.sleep(0.1)
+    s.end()
+    assert list(pieces) == [] and r.clean
+    assert w.wait() == 0
+
+
+def test_a_post_in_flight_is_finished(origin, start):
+    gate = origin.gate()
+    origin.on("/x", lambda q: Reply(q.body, 201, gate=gate))
+    w = start(origin)
+    c = w.http1()
+    c.send(client.build("POST", "/x", [], b"content"))
+    origin.wait(1)
+    w.signal(signal.SIGTERM)
+    gate.open()
+    r = c.response()
+    assert (r.status, r.body) == (201, b"content") and r.get("connection") == "close"
+    assert w.wait() == 0
+
+
+def test_sigterm_under_load_answers_whatever_was_accepted(origin, start):
+    """What the origin saw, its client got whole; and no answer is cut."""
+    answered = set()
+    origin.default = lambda q: Reply(q.target.encode() * 100, headers=(("Cache-Control", "no-store"),), delay=0.03)
+    w = start(origin, backend={"max_connections": 200})
+    stop, lock, faults = threading.Event(), threading.Lock(), []
+
+    def load(k):
+        i = 0
+        while not stop.is_set():
+            path = f"/{k}/{i}"
+            i += 1
+            try:
+                c = client.Http1(w.address)
+            except OSError:
+                break
+            try:
+                c.send(client.build("GET", path))
+                r = c.head()
+                if r is None:
+                    continue
+                r.body = b"".join(c.pieces(r))
+                if r.status == 200 and r.clean and r.body == path.encode() * 100:
+                    with lock:
+                        answered.add(path)
+                elif r.status != 503:
+                    faults.append((path, r))
+            except client.Malformed as e:
+                faults.append((path, e))
+            except OSError:
+                pass
+            finally:
+                c.close()
+    threads = [threading.Thread(target=load, args=(k,)) for k in range(16)]
+    for t in threads:
+        t.start()
+    origin.wait(200, timeout=30 * SLOW)
+    w.signal(signal.SIGTERM)
+    assert w.wait() == 0
+    stop.set()
+    for t in threads:
+        t.join(20)
+    assert not faults, faults[:5]
+    lost = {q.target for q in origin.seen()} - answered
+    assert not lost, f"{len(lost)} requests reached the origin and their clients got nothing: {sorted(lost)[:5]}"
+
+
+def test_keep_alive_and_http2_clients_under_load_lose_no_request_in_flight(origin, start):
+    answered = set()
+    origin.default = lambda q: Reply(q.target.encode(), headers=(("Cache-Control", "no-store"),), delay=0.01)
+    w = start(origin, backend={"max_connections": 200})
+    lock, faults = threading.Lock(), []
+
+    def one(k):
+        c = w.http1()
+        for i in range(100000):
+            try:
+                c.send(client.build("GET", f"/a{k}/{i}"))
+                r = c.head()
+            except OSError:
+                return
+            if r is None:
+                return
+            r.body = b"".join(c.pieces(r))
+            if not r.clean or r.body != f"/a{k}/{i}".encode():
+                faults.append(r)
+                return
+            with lock:
+                answered.add(f"/a{k}/{i}")
+            if r.get("connection", "").lower() == "close":
+                return
+
+    def two(k):
+        c = w.http2()
+        i = 0
+        while not c.closed and c.goaway is None:
+            try:
+                sids = []
+                for _ in range(5):
+                    sids.append((i, c.start("GET", f"/b{k}/{i}")))
+                    i += 1
+                c.results([s for _, s in sids])
+            except OSError:
+                pass
+            except Exception as e:  # h2 refuses to send after GOAWAY
+                if c.goaway is None:
+                    faults.append(repr(e))
+            for n, s in sids:
+                r = c.streams[s]
+                if r.clean and r.body == f"/b{k}/{n}".encode():
+                    with lock:
+                        answered.add(f"/b{k}/{n}")
+    threads = [threading.Thread(target=f, args=(k,)) for f in (one, two) for k in range(4)]
+    for t in threads:
+        t.start()
+    origin.wait(100, timeout=30 * SLOW)
+    w.signal(signal.SIGTERM)
+    assert w.wait() == 0
+    for t in threads:
+        t.join(20)
+    assert not faults, faults[:5]
+    lost = {q.target for q in origin.seen()} - answered
+    assert not lost, f"{len(lost)} lost: {sorted(lost)[:5]}"
+
+
+def test_a_second_sigterm_does_no_harm(origin, start):
+    gate = origin.gate()
+    origin.default = lambda q: Reply(b"x", gate=gate)
+    w = start(origin)
+    c = w.http1()
+    c.send(client.build("GET", "/x"))
+    origin.wait(1)
+    w.signal(signal.SIGTERM)
+    w.signal(signal.SIGHUP)
+    gate.open()
+    assert c.response().status == 200
+    assert w.wait() == 0
+
+
+def test_nothing_new_is_accepted_while_draining(origin, start):
+    gate = origin.gate()
+    origin.on("/x", body=b"x", gate=gate)
+    origin.on("/y", body=b"y")
+    w = start(origin)
+    c = w.http1()
+    c.send(client.build("GET", "/x"))
+    origin.wait(1)
+    w.signal(signal.SIGTERM)
+    deadline = time.monotonic() + 5 * SLOW
+    served = True
+    while served and time.monotonic() < deadline:
+        try:
+            n = client.Http1(w.address, timeout=0.3)
+            served = False
+            n.send(client.build("GET", "/y"))
+            r = n.head()
+            served = r is not None and r.status == 200
+        except (OSError, socket.timeout):
+            served = False
+        finally:
+            n.close()
+    assert not served
+    gate.open()
+    assert c.response().status == 200
+    assert w.wait() == 0

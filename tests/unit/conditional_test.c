@@ -1,0 +1,238 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "policies/conditional.h"
+
+#define NOW ((struct wall_s){INT64_C(1767225600)})
+#define EARLIER "Thu, 01 Jan 2015 00:00:00 GMT"
+#define MODIFIED "Thu, 01 Jan 2015 00:00:01 GMT"
+#define LATER "Thu, 01 Jan 2015 00:00:02 GMT"
+#define FIELD(name, value) ((struct field){BYTES_LIT(name), NULL, BYTES_LIT(value)})
+#define FIELDS(...)                                                                                                    \
+    ((struct fields){(const struct field[]){__VA_ARGS__},                                                              \
+                     sizeof((const struct field[]){__VA_ARGS__}) / sizeof(struct field)})
+#define STORED FIELDS(FIELD("date", LATER), FIELD("etag", "\"a\""), FIELD("last-modified", MODIFIED))
+
+static const struct fields none = {NULL, 0};
+
+static enum conditional none_match(const char *condition, const char *etag)
+{
+    const struct field request = {BYTES_LIT("if-none-match"), NULL, bytes_of(condition)};
+    const struct field response = {BYTES_LIT("etag"), NULL, bytes_of(etag)};
+
+    return conditional_judge((struct fields){&request, 1}, (struct fields){&response, 1}, NOW);
+}
+
+static enum conditional match(const char *condition, const char *etag)
+{
+    const struct field request = {BYTES_LIT("if-match"), NULL, bytes_of(condition)};
+    const struct field response = {BYTES_LIT("etag"), NULL, bytes_of(etag)};
+
+    return conditional_judge((struct fields){&request, 1}, (struct fields){&response, 1}, NOW);
+}
+
+static void without_a_condition_the_response_is_sent(void **state)
+{
+    (void)state;
+    assert_int_equal(conditional_judge(none, STORED, NOW), CONDITIONAL_SEND);
+    assert_int_equal(conditional_judge(FIELDS(FIELD("accept", "*/*"), FIELD("if-range", "\"a\""), FIELD("if", "x"),
+                                              FIELD("if-none-matches", "\"a\"")),
+                                       STORED, NOW),
+                     CONDITIONAL_SEND);
+}
+
+/* RFC 9110 section 13.1.2: If-None-Match compares weakly. */
+static void if_none_match_compares_weakly(void **state)
+{
+    (void)state;
+    assert_int_equal(none_match("\"a\"", "\"a\""), CONDITIONAL_NOT_MODIFIED);
+    assert_int_equal(none_match("W/\"a\"", "\"a\""), CONDITIONAL_NOT_MODIFIED);
+    assert_int_equal(none_match("\"a\"", "W/\"a\""), CONDITIONAL_NOT_MODIFIED);
+    assert_int_equal(none_match("W/\"a\"", "W/\"a\""), CONDITIONAL_NOT_MODIFIED);
+    assert_int_equal(none_match("\"b\"", "\"a\""), CONDITIONAL_SEND);
+    assert_int_equal(none_match("\"A\"", "\"a\""), CONDITIONAL_SEND);
+    assert_int_equal(none_match("\"\"", "\"\""), CONDITIONAL_NOT_MODIFIED);
+    assert_int_equal(none_match("\"abcdef\xfc\"", "\"abcdef\xfc\""), CONDITIONAL_NOT_MODIFIED);
+}
+
+static void any_member_of_the_list_may_match(void **state)
+{
+    (void)state;
+    assert_int_equal(none_match("\"a\", \"1\", \"2\"", "\"a\""), CONDITIONAL_NOT_MODIFIED);
+    assert_int_equal(none_match("\"1\",\"a\" , \"2\"", "\"a\""), CONDITIONAL_NOT_MODIFIED);
+    assert_int_equal(none_match(",, \"1\", W/\"2\",\t\"a\",", "\"a\""), CONDITIONAL_NOT_MODIFIED);
+    assert_int_equal(none_match("\"1\", \"2\"", "\"a\""), CONDITIONAL_SEND);
+    assert_int_equal(none_match("\"x, \"a\"", "\"a\""), CONDITIONAL_SEND); /* one tag, then rubbish */
+    assert_int_equal(none_match("\"a,b\"", "\"a,b\""), CONDITIONAL_NOT_MODIFIED);
+    assert_int_equal(none_match("\"x,\"", "\"\""), CONDITIONAL_SEND);
+    assert_int_equal(none_match("\"x, a", "a"), CONDITIONAL_SEND);
+    assert_int_equal(none_match(",", "\"a\""), CONDITIONAL_SEND);
+    assert_int_equal(none_match("", "\"a\""), CONDITIONAL_SEND);
+    assert_int_equal(conditional_judge(
+                         FIELDS(FIELD("if-none-match", "\"x\""), FIELD("accept", "a"), FIELD("if-none-match", "\"a\"")),
+                         STORED, NOW),
+                     CONDITIONAL_NOT_MODIFIED);
+}
+
+/* Unquoted tags come from origins and go back to them; the same bytes are the same tag. */
+static void malformed_tags_match_byte_for_byte(void **state)
+{
+    (void)state;
+    assert_int_equal(none_match("abc", "abc"), CONDITIONAL_NOT_MODIFIED);
+    assert_int_equal(none_match("abc, abd", "abd"), CONDITIONAL_NOT_MODIFIED);
+    assert_int_equal(none_match("abc", "\"abc\""), CONDITIONAL_SEND);
+    assert_int_equal(none_match("w/\"abc\"", "w/\"abc\""), CONDITIONAL_NOT_MODIFIED);
+    assert_int_equal(none_match("w/\"abc\"", "\"abc\""), CONDITIONAL_SEND);
+}
+
+static void a_star_matches_whatever_is_stored(void **state)
+{
+    (void)state;
+    assert_int_equal(none_match("*", "\"a\""), CONDITIONAL_NOT_MODIFIED);
+    assert_int_equal(conditional_judge(FIELDS(FIELD("if-none-match", "*")), none, NOW), CONDITIONAL_NOT_MODIFIED);
+    assert_int_equal(match("*", "\"a\""), CONDITIONAL_SEND);
+    assert_int_equal(conditional_judge(FIELDS(FIELD("if-match", "*")), none, NOW), CONDITIONAL_SEND);
+}
+
+static void without_an_etag_no_tag_matches(void **state)
+{
+    (void)state;
+    assert_int_equal(conditional_judge(FIELDS(FIELD("if-none-match", "\"a\"")), none, NOW), CONDITIONAL_SEND);
+    assert_int_equal(none_match("W/", ""), CONDITIONAL_SEND);
+    assert_int_equal(conditional_judge(FIELDS(FIELD("if-match", "\"a\"")), none, NOW), CONDITIONAL_FAILED);
+}
+
+/* RFC 9110 section 13.1.1: If-Match compares strongly. */
+static void if_match_compares_strongly(void **state)
+{
+    (void)state;
+    assert_int_equal(match("\"a\"", "\"a\""), CONDITIONAL_SEND);
+    assert_int_equal(match("\"b\", \"a\"", "\"a\""), CONDITIONAL_SEND);
+    assert_int_equal(match("\"b\"", "\"a\""), CONDITIONAL_FAILED);
+    assert_int_equal(match("W/\"a\"", "\"a\""), CONDITIONAL_FAILED);
+    assert_int_equal(match("W/\"a\"", "W/\"a\""), CONDITIONAL_FAILED);
+    assert_int_equal(match("\"a\"", "W/\"a\""), CONDITIONAL_FAILED);
+}
+
+static void if_modified_since_on_both_sides_of_last_modified(void **state)
+{
+    (void)state;
+    assert_int_equal(conditional_judge(FIELDS(FIELD("if-modified-since", EARLIER)), STORED, NOW), CONDITIONAL_SEND);
+    assert_int_equal(conditional_judge(FIELDS(FIELD("if-modified-since", MODIFIED)), STORED, NOW),
+                     CONDITIONAL_NOT_MODIFIED);
+    assert_int_equal(conditional_judge(FIELDS(FIELD("if-modified-since", LATER)), STORED, NOW),
+                     CONDITIONAL_NOT_MODIFIED);
+    assert_int_equal(
+        conditional_judge(FIELDS(FIELD("if-modified-since", "Thursday, 01-Jan-15 00:00:01 GMT")), STORED, NOW),
+        CONDITIONAL_NOT_MODIFIED);
+}
+
+/* RFC 9111 section 4.3.2. */
+static void date_stands_in_for_a_missing_last_modified(void **state)
+{
+    const struct fields dated = FIELDS(FIELD("date", MODIFIED));
+
+    (void)state;
+    assert_int_equal(conditional_judge(FIELDS(FIELD("if-modified-since", EARLIER)), dated, NOW), CONDITIONAL_SEND);
+    assert_int_equal(conditional_judge(FIELDS(FIELD("if-modified-since", MODIFIED)), dated, NOW),
+                     CONDITIONAL_NOT_MODIFIED);
+    assert_int_equal(conditional_judge(FIELDS(FIELD("if-modified-since", LATER)), none, NOW), CONDITIONAL_SEND);
+}
+
+static void what_is_no_single_date_is_no_condition(void **state)
+{
+    (void)state;
+    assert_int_equal(conditional_judge(FIELDS(FIELD("if-modified-since", "yesterday")), STORED, NOW), CONDITIONAL_SEND);
+    assert_int_equal(
+        conditional_judge(FIELDS(FIELD("if-modified-since", LATER), FIELD("if-modified-since", LATER)), STORED, NOW),
+        CONDITIONAL_SEND);
+    assert_int_equal(conditional_judge(FIELDS(FIELD("if-unmodified-since", "0")), STORED, NOW), CONDITIONAL_SEND);
+    assert_int_equal(
+        conditional_judge(FIELDS(FIELD("if-unmodified-since", EARLIER), FIELD("if-unmodified-since", EARLIER)), STORED,
+                          NOW),
+        CONDITIONAL_SEND);
+    assert_int_equal(conditional_judge(FIELDS(FIELD("if-unmodified-since", EARLIER)), none, NOW), CONDITIONAL_SEND);
+    assert_int_equal(conditional_judge(FIELDS(FIELD("if-modified-since", LATER)),
+                                       FIELDS(FIELD("date", EARLIER), FIELD("last-modified", "never")), NOW),
+                     CONDITIONAL_SEND);
+}
+
+static void if_unmodified_since_on_both_sides_of_last_modified(void **state)
+{
+    (void)state;
+    assert_int_equal(conditional_judge(FIELDS(FIELD("if-unmodified-since", EARLIER)), STORED, NOW), CONDITIONAL_FAILED);
+    assert_int_equal(conditional_judge(FIELDS(FIELD("if-unmodified-since", MODIFIED)), STORED, NOW), CONDITIONAL_SEND);
+    assert_int_equal(conditional_judge(FIELDS(FIELD("if-unmodified-since", LATER)), STORED, NOW), CONDITIONAL_SEND);
+}
+
+/* RFC 9110 section 13.2.2: entity-tags before dates, conditions that fail before those that save. */
+static void precedence(void **state)
+{
+    (void)state;
+    assert_int_equal(
+        conditional_judge(FIELDS(FIELD("if-none-match", "\"a\""), FIELD("if-modified-since", EARLIER)), STORED, NOW),
+        CONDITIONAL_NOT_MODIFIED);
+    assert_int_equal(
+        conditional_judge(FIELDS(FIELD("if-modified-since", LATER), FIELD("if-none-match", "\"b\"")), STORED, NOW),
+        CONDITIONAL_SEND);
+    assert_int_equal(
+        conditional_judge(FIELDS(FIELD("if-unmodified-since", EARLIER), FIELD("if-match", "\"a\"")), STORED, NOW),
+        CONDITIONAL_SEND);
+    assert_int_equal(
+        conditional_judge(FIELDS(FIELD("if-none-match", "\"a\""), FIELD("if-match", "\"b\"")), STORED, NOW),
+        CONDITIONAL_FAILED);
+    assert_int_equal(
+        conditional_judge(FIELDS(FIELD("if-match", "\"a\""), FIELD("if-none-match", "\"a\"")), STORED, NOW),
+        CONDITIONAL_NOT_MODIFIED);
+    assert_int_equal(
+        conditional_judge(FIELDS(FIELD("if-unmodified-since", LATER), FIELD("if-modified-since", LATER)), STORED, NOW),
+        CONDITIONAL_NOT_MODIFIED);
+}
+
+/* RFC 9110 section 15.4.5. */
+static void a_304_carries_all_but_what_describes_content(void **state)
+{
+    static const char *const kept[] = {"cache-control",
+                                       "content-location",
+                                       "date",
+                                       "etag",
+                                       "expires",
+                                       "vary",
+                                       "last-modified",
+                                       "access-control-allow-origin",
+                                       "content-security-policy"};
+    static const char *const left_out[] = {"content-type",   "content-length",   "content-encoding",
+                                           "content-range",  "content-language", "content-md5",
+                                           "content-digest", "repr-digest",      "transfer-encoding"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(kept) / sizeof(kept[0]); i++)
+        assert_true(conditional_in_not_modified(bytes_of(kept[i])));
+    for (size_t i = 0; i < sizeof(left_out) / sizeof(left_out[0]); i++)
+        assert_false(conditional_in_not_modified(bytes_of(left_out[i])));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(without_a_condition_the_response_is_sent),
+        cmocka_unit_test(if_none_match_compares_weakly),
+        cmocka_unit_test(any_member_of_the_list_may_match),
+        cmocka_unit_test(malformed_tags_match_byte_for_byte),
+        cmocka_unit_test(a_star_matches_whatever_is_stored),
+        cmocka_unit_test(without_an_etag_no_tag_matches),
+        cmocka_unit_test(if_match_compares_strongly),
+        cmocka_unit_test(if_modified_since_on_both_sides_of_last_modified),
+        cmocka_unit_test(date_stands_in_for_a_missing_last_modified),
+        cmocka_unit_test(what_is_no_single_date_is_no_condition),
+        cmocka_unit_test(if_unmodified_since_on_both_sides_of_last_modified),
+        cmocka_unit_test(precedence),
+        cmocka_unit_test(a_304_carries_all_but_what_describes_content),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,104 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "policies/forward.h"
+
+#define FIELD(n, v)                                                                                                    \
+    {                                                                                                                  \
+        BYTES_LIT(n), NULL, BYTES_LIT(v)                                                                               \
+    }
+#define FIELDS(array) ((struct fields){(array), sizeof(array) / sizeof *(array)})
+
+static const struct fields nothing = {NULL, 0};
+
+static void hop_by_hop_by_definition(void **state)
+{
+    (void)state;
+    static const char *const hop[] = {"connection",
+                                      "keep-alive",
+                                      "proxy-connection",
+                                      "te",
+                                      "trailer",
+                                      "transfer-encoding",
+                                      "upgrade",
+                                      "proxy-authenticate",
+                                      "proxy-authorization",
+                                      "http2-settings"};
+    for (size_t i = 0; i < sizeof hop / sizeof *hop; i++)
+        assert_true(forward_is_hop_by_hop(bytes_of(hop[i]), nothing));
+    static const char *const end[] = {
+        "content-length",   "host",         "etag", "via", "trailers", "t", "", "authorization",
+        "content-encoding", "cache-control"};
+    for (size_t i = 0; i < sizeof end / sizeof *end; i++)
+        assert_false(forward_is_hop_by_hop(bytes_of(end[i]), nothing));
+}
+
+static void hop_by_hop_by_connection(void **state)
+{
+    (void)state;
+    const struct field f[] = {FIELD("connection", "close, X-One ,,"), FIELD("x-one", "1"),
+                              FIELD("connection", "x-two")};
+    assert_true(forward_is_hop_by_hop(BYTES_LIT("x-one"), FIELDS(f)));
+    assert_true(forward_is_hop_by_hop(BYTES_LIT("x-two"), FIELDS(f)));
+    assert_false(forward_is_hop_by_hop(BYTES_LIT("x-three"), FIELDS(f)));
+    assert_false(forward_is_hop_by_hop(BYTES_LIT("x-on"), FIELDS(f)));
+    assert_false(forward_is_hop_by_hop(BYTES_LIT(""), FIELDS(f)));
+    assert_false(forward_is_hop_by_hop(BYTES_LIT("x-two"), (struct fields){f, 2}));
+}
+
+static bool names_fields(const char *connection)
+{
+    const struct field f[] = {FIELD("accept", "x"), {BYTES_LIT("connection"), NULL, bytes_of(connection)}};
+    return forward_connection_names_fields(FIELDS(f));
+}
+
+static void connection_that_names_fields(void **state)
+{
+    (void)state;
+    assert_false(forward_connection_names_fields(nothing));
+    assert_false(names_fields("close"));
+    assert_false(names_fields("Keep-Alive, Upgrade, HTTP2-Settings, TE"));
+    assert_false(names_fields(" , "));
+    assert_true(names_fields("accept-language"));
+    assert_true(names_fields("close, cookie"));
+}
+
+static void node_is(const char *address, const char *expected)
+{
+    char out[64];
+    size_t n = forward_node(bytes_of(address), out);
+    assert_true(n <= sizeof out);
+    assert_true(bytes_eq((struct bytes){out, n}, bytes_of(expected)));
+}
+
+static void nodes(void **state)
+{
+    (void)state;
+    node_is("192.0.2.43", "192.0.2.43");
+    node_is("2001:db8:cafe::17", "\"[2001:db8:cafe::17]\"");
+    node_is("::ffff:192.0.2.1", "\"[::ffff:192.0.2.1]\"");
+    node_is("fe80::1%eth0", "\"[fe80::1]\"");
+    node_is("ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255", "\"[ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255]\"");
+    node_is("ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.2550", "unknown");
+    node_is("", "unknown");
+    node_is(NULL, "unknown");
+    node_is("%eth0", "unknown");
+    node_is("/run/weir.sock", "unknown");
+    node_is("abc", "unknown");
+    node_is("1.2.3.4\", for=\"x", "unknown");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(hop_by_hop_by_definition),
+        cmocka_unit_test(hop_by_hop_by_connection),
+        cmocka_unit_test(connection_that_names_fields),
+        cmocka_unit_test(nodes),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
