@@ -487,6 +487,7 @@ void admin_destroy(struct admin *a)
     for (int i = 0; i < 100 && !h2o_linklist_is_empty(&a->ctx.http1._conns); i++)
         loop_run(a->loop, 1);
     if (h2o_linklist_is_empty(&a->ctx.http1._conns) && h2o_linklist_is_empty(&a->ctx.http2._conns)) {
+        h2o_timeout_unlink(&a->ctx.http2._graceful_shutdown_timeout);
         h2o_context_dispose(&a->ctx);
         h2o_config_dispose(&a->globalconf);
     }

@@ -36,6 +36,7 @@ struct connection {
     h2o_linklist_t link; /* of connections.list */
     struct connections *all;
     h2o_socket_t *sock;
+    SSL_CTX *tls; /* a reference: libh2o makes the SSL only when the first byte comes, from the bare pointer */
     bool tcp, http2;
     bool is_new;  /* no request has come yet */
     bool ended;   /* shut down: libh2o is about to notice */
@@ -451,6 +452,7 @@ static void forget(struct connection *c)
     h2o_linklist_unlink(&c->link);
     c->all->n--;
     atomic_fetch_sub_explicit(c->all->open_total, 1, memory_order_relaxed);
+    SSL_CTX_free(c->tls);
     free(c);
 }
 
@@ -478,7 +480,7 @@ static void turn_away(h2o_socket_t *sock, bool tls)
     h2o_socket_close(sock);
 }
 
-static void make_connection(struct connections *all, h2o_socket_t *sock)
+static void make_connection(struct connections *all, h2o_socket_t *sock, SSL_CTX *tls)
 {
     struct connection *c = h2o_mem_alloc(sizeof(*c));
     int64_t now = now_ms(all);
@@ -502,7 +504,7 @@ void connections_accept(struct connections *all, h2o_socket_t *sock, h2o_accept_
         turn_away(sock, accept->ssl_ctx != NULL);
         return;
     }
-    make_connection(all, sock);
+    make_connection(all, sock, accept->ssl_ctx);
     h2o_accept(accept, sock);
 }
 

@@ -456,7 +456,8 @@ static void detach(struct attached *a)
     a->listener->fds[a->thread->index] = -1;
 }
 
-/* An SSL keeps its SSL_CTX, and that what hangs off it: the old ones may go at once. */
+/* Connections keep the SSL_CTX that they were accepted with, and that what hangs off it: the old ones may go at once.
+ */
 static void take_tls(struct attached *a, struct tls *tls)
 {
     struct tls *old = a->tls;

@@ -181,12 +181,13 @@ static void send_first(struct request *r, int64_t date_s, h2o_iovec_t *bufs, siz
     ctx->_timestamp_cache.value = own;
 }
 
-static void add_header(h2o_req_t *req, const h2o_token_t *token, const char *value, size_t n)
+/* name: with capitals, for HTTP/1. */
+static void add_header(h2o_req_t *req, const h2o_token_t *token, const char *name, const char *value, size_t n)
 {
     h2o_headers_t *h = &req->res.headers;
 
     assert(h->size < h->capacity);
-    h->entries[h->size++] = (h2o_header_t){(h2o_iovec_t *)&token->buf, NULL, h2o_iovec_init(value, n)};
+    h->entries[h->size++] = (h2o_header_t){(h2o_iovec_t *)&token->buf, name, h2o_iovec_init(value, n)};
 }
 
 static void add_age(struct request *r, int64_t age_ms)
@@ -198,7 +199,7 @@ static void add_age(struct request *r, int64_t age_ms)
     do
         *--p = (char)('0' + n % 10);
     while ((n /= 10) > 0);
-    add_header(r->req, H2O_TOKEN_AGE, p, (size_t)(text + 24 - p));
+    add_header(r->req, H2O_TOKEN_AGE, "Age", p, (size_t)(text + 24 - p));
 }
 
 static void add_own(struct request *r)
@@ -210,9 +211,9 @@ static void add_own(struct request *r)
     h2o_headers_t *h = &r->req->res.headers;
 
     if (r->in.http2)
-        add_header(r->req, H2O_TOKEN_VIA, H2O_STRLIT("2 weir"));
+        add_header(r->req, H2O_TOKEN_VIA, "Via", H2O_STRLIT("2 weir"));
     else
-        add_header(r->req, H2O_TOKEN_VIA, H2O_STRLIT("1.1 weir"));
+        add_header(r->req, H2O_TOKEN_VIA, "Via", H2O_STRLIT("1.1 weir"));
     h->entries[h->size++] = (h2o_header_t){(h2o_iovec_t *)&cache_status, cache_status_case, h2o_iovec_init(text, n)};
 }
 
@@ -472,13 +473,14 @@ void respond_problem(struct request *r, int status, const char *detail, int retr
     r->outcome = OUTCOME_ERROR;
     reserve_headers(r, 4);
     if (r->allow.n > 0)
-        add_header(r->req, H2O_TOKEN_ALLOW, r->allow.p, r->allow.n);
-    add_header(r->req, H2O_TOKEN_CONTENT_TYPE, H2O_STRLIT("application/problem+json"));
-    add_header(r->req, H2O_TOKEN_CACHE_CONTROL, H2O_STRLIT("no-store"));
+        add_header(r->req, H2O_TOKEN_ALLOW, "Allow", r->allow.p, r->allow.n);
+    add_header(r->req, H2O_TOKEN_CONTENT_TYPE, "Content-Type", H2O_STRLIT("application/problem+json"));
+    add_header(r->req, H2O_TOKEN_CACHE_CONTROL, "Cache-Control", H2O_STRLIT("no-store"));
     if (retry_after_s >= 0) {
         char *seconds = h2o_mem_alloc_pool(&r->req->pool, 12);
 
-        add_header(r->req, H2O_TOKEN_RETRY_AFTER, seconds, (size_t)snprintf(seconds, 12, "%d", retry_after_s));
+        add_header(r->req, H2O_TOKEN_RETRY_AFTER, "Retry-After", seconds,
+                   (size_t)snprintf(seconds, 12, "%d", retry_after_s));
     }
     add_own(r);
     respond_bytes(r, status, body);
@@ -487,7 +489,7 @@ void respond_problem(struct request *r, int status, const char *detail, int retr
 void respond_text(struct request *r, int status, struct bytes content_type, struct bytes body)
 {
     reserve_headers(r, 2);
-    add_header(r->req, H2O_TOKEN_CONTENT_TYPE, content_type.p, content_type.n);
-    add_header(r->req, H2O_TOKEN_CACHE_CONTROL, H2O_STRLIT("no-store"));
+    add_header(r->req, H2O_TOKEN_CONTENT_TYPE, "Content-Type", content_type.p, content_type.n);
+    add_header(r->req, H2O_TOKEN_CACHE_CONTROL, "Cache-Control", H2O_STRLIT("no-store"));
     respond_bytes(r, status, h2o_strdup(&r->req->pool, body.p, body.n));
 }

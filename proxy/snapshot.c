@@ -6,17 +6,28 @@
 /* Fields: libh2o takes at most 100 on HTTP/1; HTTP/2 gets the same limit. */
 enum { FIELDS_MAX = 100 };
 
-size_t snapshot_route_name(const struct conf_route *route, char *out, size_t cap)
+static bool is_only_one_of_its_path(const struct conf *conf, const struct conf_route *route)
+{
+    for (size_t i = 0; i < conf->nroutes; i++)
+        if (&conf->routes[i] != route && bytes_eq(conf->routes[i].pattern.path, route->pattern.path))
+            return false;
+    return true;
+}
+
+size_t snapshot_route_name(const struct conf *conf, const struct conf_route *route, char *out, size_t cap)
 {
     const struct route_pattern *p = &route->pattern;
     size_t n = 0;
 
-    for (size_t i = 0; i < p->nmethods; i++)
-        n += (size_t)snprintf(out + n, n < cap ? cap - n : 0, "%s%.*s", i > 0 ? "," : "", (int)p->methods[i].n,
-                              p->methods[i].p);
-    n += (size_t)snprintf(out + (n < cap ? n : cap), n < cap ? cap - n : 0, "%s%.*s%.*s", p->nmethods > 0 ? " " : "",
-                          (int)p->host.n, p->host.p == NULL ? "" : p->host.p, (int)p->path.n, p->path.p);
-    return n < cap ? n : cap - 1;
+    if (is_only_one_of_its_path(conf, route))
+        return (size_t)snprintf(out, cap, "%.*s", (int)p->path.n, p->path.p);
+    for (size_t i = 0; i < p->nmethods && n < cap; i++)
+        n += (size_t)snprintf(out + n, cap - n, "%.*s%s", (int)p->methods[i].n, p->methods[i].p,
+                              i + 1 < p->nmethods ? "," : " ");
+    if (n < cap)
+        n += (size_t)snprintf(out + n, cap - n, "%.*s%.*s", (int)p->host.n, p->host.n > 0 ? p->host.p : "",
+                              (int)p->path.n, p->path.p);
+    return n;
 }
 
 struct snapshot *snapshot_create(struct conf *conf, struct backends *backends, struct counters *counters)
@@ -37,7 +48,7 @@ struct snapshot *snapshot_create(struct conf *conf, struct backends *backends, s
     for (size_t i = 0; i < conf->nroutes; i++) {
         char name[512];
 
-        snapshot_route_name(&conf->routes[i], name, sizeof name);
+        snapshot_route_name(conf, &conf->routes[i], name, sizeof name);
         s->routes[i].conf = &conf->routes[i];
         s->routes[i].counters = counters_route(counters, name);
         s->routes[i].backend = backends_apply(backends, conf->routes[i].backend);

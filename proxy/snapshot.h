@@ -33,9 +33,9 @@ struct snapshot *snapshot_create(struct conf *conf, struct backends *backends, s
 void snapshot_retain(struct snapshot *s);
 void snapshot_release(struct snapshot *s);
 
-/* The name of a route, for counters, logs and people: its path, host and methods where it has them. Returns the length.
- */
-size_t snapshot_route_name(const struct conf_route *route, char *out, size_t cap);
+/* The name of a route, for counters, logs and people: its path; where others have the same path its methods and host,
+ * too. */
+size_t snapshot_route_name(const struct conf *conf, const struct conf_route *route, char *out, size_t cap);
 
 struct hold {
     struct snapshot *snapshot;

@@ -162,6 +162,18 @@ static void headers_and_cookies_count_where_chosen(void **state)
         }
 }
 
+/* The shortest cookies take more room in the key than in the request. */
+static void short_cookies_fit(void **state)
+{
+    (void)state;
+    const struct bytes names[] = {BYTES_LIT("a"), BYTES_LIT("b")};
+    const struct key_rules rules = {.cookies = names, .ncookies = 2};
+    const struct field f[] = {FIELD("cookie", "a=;b=;a=;b=;a=;b=;a=;b="), FIELD("cookie", "b=;b=;b=;b=;b=;b=;b=")};
+    struct key_request r = request(NULL);
+    r.fields = FIELDS(f);
+    assert_true(same(&rules, &r, &r));
+}
+
 /* A reload that keys by another header must not find what was stored under the first one's value. */
 static void names_of_headers_count(void **state)
 {
@@ -429,6 +441,7 @@ int main(void)
         cmocka_unit_test(long_queries_are_sorted),
         cmocka_unit_test(scopes_differ),
         cmocka_unit_test(headers_and_cookies_count_where_chosen),
+        cmocka_unit_test(short_cookies_fit),
         cmocka_unit_test(names_of_headers_count),
         cmocka_unit_test(urls_make_url_parts),
         cmocka_unit_test(url_of_a_request_is_that_of_its_url),

@@ -247,6 +247,7 @@ static void line_ends_and_folds_refused(void **state)
         GET_11 " Host: h\r\n" END,
         GET_11 "Host : h\r\n" END,
         GET_11 HOST "a\t: b\r\n" END,
+        GET_11 HOST "a : b\r\n" END,
         GET_11 HOST ": b\r\n" END,
         GET_11 HOST "no colon\r\n" END,
         END GET_11 HOST END,

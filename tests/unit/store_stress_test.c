@@ -39,7 +39,7 @@ static struct live lives[LIVE];
 static _Atomic uint64_t hard_floor[KEYS], soft_floor[KEYS];
 static _Atomic bool stop;
 static _Atomic int failures;
-static _Atomic uint64_t largest_use, hits, puts, refusals, live_bytes;
+static _Atomic uint64_t largest_use, hits, stores, refusals, live_bytes;
 
 struct worker {
     pthread_t thread;
@@ -184,7 +184,7 @@ static void put(struct worker *w, struct stored *s, unsigned key)
 
     if (store_put(w->t, s, now_ms())) {
         CHECK(s->born >= hard && s->born >= soft);
-        atomic_fetch_add(&puts, 1);
+        atomic_fetch_add(&stores, 1);
     } else {
         atomic_fetch_add(&refusals, 1);
     }
@@ -469,12 +469,12 @@ static void everything_at_once(void **state)
     indices = bytes_of_the_indices();
     run_for_a_while();
     store_figures(store, &f);
-    print_message("hits %lu, puts %lu, refused %lu, evicted %lu, expired %lu, read along %lu, most used %lu of %u\n",
-                  (unsigned long)hits, (unsigned long)puts, (unsigned long)refusals, (unsigned long)f.evicted,
+    print_message("hits %lu, stored %lu, refused %lu, evicted %lu, expired %lu, read along %lu, most used %lu of %u\n",
+                  (unsigned long)hits, (unsigned long)stores, (unsigned long)refusals, (unsigned long)f.evicted,
                   (unsigned long)f.expired, (unsigned long)live_bytes, (unsigned long)largest_use, (unsigned)LIMIT);
     assert_int_equal(failures, 0);
     /* Nothing proves nothing. */
-    assert_true(hits > 0 && puts > 0 && refusals > 0 && f.evicted > 0 && live_bytes > 0);
+    assert_true(hits > 0 && stores > 0 && refusals > 0 && f.evicted > 0 && live_bytes > 0);
     /* Beside the limit: what lingers, and what each thread has charged while it makes room. */
     assert_true(largest_use <= LIMIT + LIMIT / 8 + (THREADS + 1) * 2 * LARGEST);
 

@@ -229,6 +229,8 @@ static void of_no_use_without_time_or_validator(void **state)
     assert_int_equal(decide(200, FIELDS(CC("max-age=0"), MODIFIED)), STORING_OK);
     assert_int_equal(decide(200, FIELDS(CC("max-age=60, no-cache"))), STORING_NO_LIFETIME);
     assert_int_equal(decide(200, FIELDS(CC("max-age=60, no-cache"), ETAG)), STORING_OK);
+    assert_int_equal(decide(299, FIELDS(CC("max-age=0"), ETAG)), STORING_OK);
+    assert_int_equal(decide(300, FIELDS(CC("max-age=0"), ETAG)), STORING_NO_LIFETIME);
     assert_int_equal(decide(404, FIELDS(CC("max-age=0"), ETAG)), STORING_NO_LIFETIME);
     assert_int_equal(decide(200, FIELDS(CC("max-age=0, stale-if-error=5"))), STORING_OK);
     assert_int_equal(decide(200, FIELDS(CC("max-age=0, stale-while-revalidate=5"))), STORING_OK);
