@@ -36,30 +36,59 @@ static const char *open_checked(const char *file, bool special, int *fd, struct 
     return wrong;
 }
 
-/* One byte more than allowed is asked for, which tells a file that is too large. */
+struct buffer {
+    char *p;
+    size_t n, size;
+};
+
+/* What was in the old one may be a token: it is not left behind, as realloc would. */
+static bool buffer_grow(struct buffer *b)
+{
+    size_t size = b->size == 0 ? 4096 : b->size * 2;
+    char *p = malloc(size);
+
+    if (p == NULL)
+        return false;
+    if (b->n > 0)
+        memcpy(p, b->p, b->n);
+    if (b->p != NULL)
+        explicit_bzero(b->p, b->n);
+    free(b->p);
+    b->p = p;
+    b->size = size;
+    return true;
+}
+
+/* Stops as soon as there is more than bytes_max, which tells a file that is too large, or endless. */
+static const char *read_all(int fd, size_t bytes_max, struct buffer *b)
+{
+    for (;;) {
+        ssize_t got;
+
+        if (b->n == b->size && !buffer_grow(b))
+            return "out of memory";
+        got = read(fd, b->p + b->n, b->size - b->n);
+        if (got < 0 && errno != EINTR)
+            return strerror(errno);
+        if (got > 0)
+            b->n += (size_t)got;
+        if (got == 0 || b->n > bytes_max)
+            return NULL;
+    }
+}
+
 static const char *read_whole(struct arena *arena, int fd, size_t bytes_max, struct bytes *text)
 {
-    char *buffer = malloc(bytes_max + 1);
-    const char *wrong = NULL;
-    size_t n = 0;
-    ssize_t got = -1;
+    struct buffer b = {NULL, 0, 0};
+    const char *wrong = read_all(fd, bytes_max, &b);
 
-    if (buffer == NULL)
-        return "out of memory";
-    while (n <= bytes_max && (got = read(fd, buffer + n, bytes_max + 1 - n)) != 0) {
-        if (got > 0)
-            n += (size_t)got;
-        else if (errno != EINTR) {
-            wrong = strerror(errno);
-            break;
-        }
-    }
-    if (wrong == NULL && n > bytes_max)
+    if (wrong == NULL && b.n > bytes_max)
         wrong = arena_print(arena, "it is larger than %zu bytes", bytes_max);
     if (wrong == NULL)
-        *text = arena_bytes(arena, (struct bytes){buffer, n});
-    explicit_bzero(buffer, n);
-    free(buffer);
+        *text = arena_bytes(arena, (struct bytes){b.p, b.n});
+    if (b.p != NULL)
+        explicit_bzero(b.p, b.n);
+    free(b.p);
     return wrong;
 }
 

@@ -12,6 +12,7 @@ struct reading {
     struct loader *l;
     const char *file;
     struct bytes text;
+    struct conf_mark end;
     yaml_parser_t parser;
     struct frame frames[YAML_TREE_DEPTH_MAX];
     size_t depth;
@@ -20,24 +21,27 @@ struct reading {
     bool failed;
 };
 
-static struct conf_mark mark_of(const struct reading *r, yaml_mark_t mark)
+/* The bytes of a line's end as YAML 1.1 and libyaml have them (CR, LF, CRLF, NEL, LS, PS), or 0. */
+static size_t line_end(const char *p, size_t n)
 {
-    return (struct conf_mark){r->file, (unsigned)mark.line + 1, (unsigned)mark.column + 1};
-}
-
-static void fail(struct reading *r, struct conf_mark mark, const char *what)
-{
-    conf_problem(r->l, mark, "%s", what);
-    r->failed = true;
+    if (p[0] == '\r')
+        return n > 1 && p[1] == '\n' ? 2 : 1;
+    if (p[0] == '\n')
+        return 1;
+    if (n > 1 && memcmp(p, "\xc2\x85", 2) == 0)
+        return 2;
+    return n > 2 && (memcmp(p, "\xe2\x80\xa8", 3) == 0 || memcmp(p, "\xe2\x80\xa9", 3) == 0) ? 3 : 0;
 }
 
 /* libyaml's reader knows only the offset of what it dislikes. */
 static struct conf_mark mark_of_offset(const struct reading *r, size_t offset)
 {
     struct conf_mark mark = {r->file, 1, 1};
+    size_t end;
 
-    for (size_t i = 0; i < offset && i < r->text.n; i++) {
-        if (r->text.p[i] == '\n') {
+    for (size_t i = 0; i < offset && i<r->text.n; i += end> 0 ? end : 1) {
+        end = line_end(r->text.p + i, r->text.n - i);
+        if (end > 0) {
             mark.line++;
             mark.column = 1;
         } else if (((unsigned char)r->text.p[i] & 0xc0) != 0x80) {
@@ -45,6 +49,20 @@ static struct conf_mark mark_of_offset(const struct reading *r, size_t offset)
         }
     }
     return mark;
+}
+
+/* At the end of a text without a last newline libyaml is a line further than the text. */
+static struct conf_mark mark_of(const struct reading *r, yaml_mark_t mark)
+{
+    if (mark.line + 1 > r->end.line)
+        return r->end;
+    return (struct conf_mark){r->file, (unsigned)mark.line + 1, (unsigned)mark.column + 1};
+}
+
+static void fail(struct reading *r, struct conf_mark mark, const char *what)
+{
+    conf_problem(r->l, mark, "%s", what);
+    r->failed = true;
 }
 
 static void report_syntax(struct reading *r)
@@ -198,9 +216,14 @@ bool yaml_tree_read(struct loader *l, const char *file, struct bytes text, const
     struct reading r = {.l = l, .file = file, .text = text};
     bool ended = false;
 
+    if (bytes_starts(text, BYTES_LIT("\xef\xbb\xbf"))) { /* a byte order mark is no column */
+        r.text.p += 3;
+        r.text.n -= 3;
+    }
+    r.end = mark_of_offset(&r, r.text.n);
     if (yaml_parser_initialize(&r.parser) == 0)
         abort();
-    yaml_parser_set_input_string(&r.parser, (const unsigned char *)text.p, text.n);
+    yaml_parser_set_input_string(&r.parser, (const unsigned char *)r.text.p, r.text.n);
     yaml_parser_set_encoding(&r.parser, YAML_UTF8_ENCODING);
     while (!ended && !r.failed) {
         yaml_event_t event;

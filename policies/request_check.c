@@ -41,20 +41,20 @@ bool token_valid(struct bytes token)
 /* RFC 9110 section 5.5, with obs-text. Without branches, so that the compiler takes many bytes at once. */
 static bool value_valid(struct bytes value)
 {
-    unsigned bad = 0;
+    unsigned char bad = 0;
     for (size_t i = 0; i < value.n; i++) {
         unsigned char c = (unsigned char)value.p[i];
-        bad |= (unsigned)((c < 0x20) & (c != '\t')) | (unsigned)(c == 0x7f);
+        bad |= (unsigned char)(((c < 0x20) & (c != '\t')) | (c == 0x7f));
     }
     return bad == 0;
 }
 
 static bool target_valid(struct bytes target)
 {
-    unsigned bad = 0;
+    unsigned char bad = 0;
     for (size_t i = 0; i < target.n; i++) {
         unsigned char c = (unsigned char)target.p[i];
-        bad |= (unsigned)(c < 0x21) | (unsigned)(c > 0x7e) | (unsigned)(c == '#');
+        bad |= (unsigned char)((c < 0x21) | (c > 0x7e) | (c == '#'));
     }
     return bad == 0;
 }

@@ -170,7 +170,7 @@ static enum storing decide_personal(const struct storing_facts *f)
 
 static enum storing decide_use(const struct storing_facts *f)
 {
-    if (!status_allowed(f))
+    if (never_stored(f->status) || !status_allowed(f))
         return STORING_STATUS;
     if (freshness_useful_ms(f->lifetimes) <= f->lifetimes->initial_age_ms && !can_be_validated(f))
         return STORING_NO_LIFETIME;
@@ -185,8 +185,6 @@ enum storing storing_decide(const struct storing_facts *facts)
         return STORING_METHOD;
     if (is_partial(facts))
         return STORING_PARTIAL;
-    if (never_stored(facts->status))
-        return STORING_STATUS;
     s = decide_origin(facts);
     if (s == STORING_OK)
         s = decide_personal(facts);

@@ -38,7 +38,9 @@ struct storing_facts {
     bool has_personal_cookie;
 };
 
-/* A response with no-cache="field" is storable; whoever stores it leaves those fields out (cache_control_lists()). */
+/* The verdicts about whom a response is for come before STORING_STATUS and STORING_NO_LIFETIME: with these two it holds
+ * nothing that is marked as one client's own. A response with no-cache="field" is storable; whoever stores it leaves
+ * those fields out (cache_control_lists()). */
 enum storing storing_decide(const struct storing_facts *facts);
 
 /* A stored response may be used for a request with Authorization (RFC 9111 section 3.5: public, s-maxage,

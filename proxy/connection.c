@@ -486,8 +486,10 @@ static void make_connection(struct connections *all, h2o_socket_t *sock, SSL_CTX
     int64_t now = now_ms(all);
     int fd = h2o_socket_get_fd(sock);
 
+    if (tls != NULL)
+        SSL_CTX_up_ref(tls);
     *c = (struct connection){
-        .all = all, .sock = sock, .tcp = is_tcp(fd), .is_new = true, .opened_ms = now, .idle_ms = now};
+        .all = all, .sock = sock, .tls = tls, .tcp = is_tcp(fd), .is_new = true, .opened_ms = now, .idle_ms = now};
     if (c->tcp)
         set_tcp_options(all, fd);
     sock->on_close.cb = on_close;

@@ -176,7 +176,10 @@ json_t *explain(const struct conf *conf, const struct route_index *index, const 
         goto free_memory;
     }
     a.route = &conf->routes[i];
-    identity_judge(a.route, q->fields, shared != NULL ? shared->user_secret : no_secret, &a.who);
+    struct hasher *hasher = hasher_create(shared != NULL ? shared->user_secret : no_secret);
+
+    identity_judge(a.route, q->fields, hasher, &a.who);
+    hasher_destroy(hasher);
     a.personal = personal_judge(&a.route->personal, q->fields);
 
     struct key_request k = {

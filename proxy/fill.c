@@ -14,7 +14,8 @@ enum {
     PASS_MS = 120 * 1000,       /* hit-for-miss: how long nobody waits for a key whose answers cannot be shared */
     VARY_MARKER_MS = INT32_MAX, /* 24 days: a marker lost too early costs fetches */
     WINDOW = 1024 * 1024, /* of a body that is passed through: so far may the origin be ahead of the fastest reader */
-    HOLD_DOWN_MS = 1000,  /* after a failed refresh, doubled each time */
+    VALIDATE_MS = 3600 * 1000, /* stale responses are kept so much longer for their validators */
+    HOLD_DOWN_MS = 1000,       /* after a failed refresh, doubled each time */
     HOLD_DOWN_MAX_MS = 30 * 1000,
     FIELDS_MAX = 256, /* of an answer */
 };
@@ -355,26 +356,6 @@ static struct wall_s date_of(struct fields fields, struct wall_s now)
     return http_date_parse(fields_value(fields, BYTES_LIT("date")), now, &date) ? date : now;
 }
 
-static struct lifetimes lifetimes_of(struct fill *fill, int status, struct fields fields,
-                                     const struct cache_control *cc)
-{
-    const struct conf_route *route = fill->route->conf;
-    struct mono_ms now = loop_now(fill->worker->loop);
-
-    return freshness_of(&(struct freshness_facts){
-        .status = status,
-        .fields = fields,
-        .cc = cc,
-        .tier = route->ttl != NULL ? &route->ttl->tier : NULL,
-        .ignore_origin = route->ignore_origin,
-        .user_scope = fill->user_scope,
-        .request_time = fill->sent_wall,
-        .response_time = loop_wall(fill->worker->loop),
-        .response_delay_ms = mono_since_ms(fill->sent, now),
-        .random = (uint32_t)worker_random(fill->worker),
-    });
-}
-
 struct answer {
     int status;
     struct fields fields; /* end to end */
@@ -390,6 +371,45 @@ struct answer {
     struct key_hash hash;
     char *key_memory;
 };
+
+static struct lifetimes lifetimes_of(struct fill *fill, int status, struct fields fields,
+                                     const struct cache_control *cc)
+{
+    const struct conf_route *route = fill->route->conf;
+    struct mono_ms now = loop_now(fill->worker->loop);
+
+    struct lifetimes l = freshness_of(&(struct freshness_facts){
+        .status = status,
+        .fields = fields,
+        .cc = cc,
+        .tier = route->ttl != NULL ? &route->ttl->tier : NULL,
+        .ignore_origin = route->ignore_origin,
+        .user_scope = fill->user_scope,
+        .request_time = fill->sent_wall,
+        .response_time = loop_wall(fill->worker->loop),
+        .response_delay_ms = mono_since_ms(fill->sent, now),
+        .random = (uint32_t)worker_random(fill->worker),
+    });
+
+    /* The fields that no-cache="..." lists must not be reused without validation (RFC 9111 section 5.2.2.4); neither is
+     * the rest. */
+    if (cc->no_cache_qualified && !route->ignore_origin)
+        l.revalidate_always = true;
+    return l;
+}
+
+static bool has_validator(struct fields f)
+{
+    return fields_has(f, BYTES_LIT("etag")) || fields_has(f, BYTES_LIT("last-modified"));
+}
+
+/* Past its windows a response that can be validated still saves a body. */
+static int64_t useful_ms_of(const struct answer *a)
+{
+    int64_t useful = freshness_useful_ms(&a->lifetimes);
+
+    return has_validator(a->fields) && useful < INT64_MAX - VALIDATE_MS ? useful + VALIDATE_MS : useful;
+}
 
 static void decide(struct fill *fill, struct answer *a)
 {
@@ -482,7 +502,7 @@ static struct stored_options options_for(struct fill *fill, const struct answer 
         .prepared_bytes = prepared_bytes(a->fields.n),
         .lifetimes = a->lifetimes,
         .response_time = loop_now(fill->worker->loop),
-        .useful_ms = freshness_useful_ms(&a->lifetimes),
+        .useful_ms = useful_ms_of(a),
         .born = fill->flight->born,
         .content_length = fill->head ? 0 : a->content_length,
     };
@@ -626,9 +646,13 @@ static size_t merge_fields(struct fields stored, struct fields update, struct fi
 {
     size_t n = 0;
 
-    for (size_t i = 0; i < stored.n && n < FIELDS_MAX; i++)
-        if (describes_body(stored.v[i].name) || !fields_has(update, stored.v[i].name))
+    for (size_t i = 0; i < stored.n && n < FIELDS_MAX; i++) {
+        struct bytes name = stored.v[i].name;
+
+        /* an old Date would make what has just been confirmed look old */
+        if (describes_body(name) || (!fields_has(update, name) && !bytes_eq(name, BYTES_LIT("date"))))
             out[n++] = stored.v[i];
+    }
     for (size_t i = 0; i < update.n && n < FIELDS_MAX; i++)
         if (!describes_body(update.v[i].name))
             out[n++] = update.v[i];
@@ -851,13 +875,6 @@ static void on_sent(struct fetch *fetch, void *data)
 
 static const struct fetch_callbacks callbacks = {.head = on_head, .body = on_body, .done = on_done, .sent = on_sent};
 
-static bool has_validator(const struct stored *s)
-{
-    struct fields f = stored_fields(s);
-
-    return fields_has(f, BYTES_LIT("etag")) || fields_has(f, BYTES_LIT("last-modified"));
-}
-
 static struct bytes without_prefix(struct bytes target, struct bytes prefix)
 {
     if (prefix.n == 0 || !bytes_starts(target, prefix))
@@ -904,7 +921,7 @@ void fill_start(struct request *r, struct flight *f, bool cacheable)
     fill->unsafe = !r->in.get && !r->in.head && !bytes_eq(r->in.method, BYTES_LIT("OPTIONS"));
     if (!fill->alone && r->stale != NULL) {
         fill->stale = stored_retain(r->stale);
-        fill->validating = has_validator(r->stale);
+        fill->validating = has_validator(stored_fields(r->stale));
     }
     fill->sent = loop_now(w->loop);
     fill->sent_wall = loop_wall(w->loop);

@@ -23,32 +23,39 @@ static bool has_identity(const struct conf_route *route, struct fields request)
     return route->identity == CONF_IDENTITY_COOKIE && cookie_value(request, route->identity_name).n > 0;
 }
 
-/* Keyed once for each thread; EVP_MAC_init without a key starts over with it. */
-static EVP_MAC_CTX *keyed(const unsigned char secret[32])
+struct hasher {
+    EVP_MAC_CTX *ctx;
+};
+
+struct hasher *hasher_create(const unsigned char secret[32])
 {
-    static _Thread_local EVP_MAC_CTX *ctx;
     OSSL_PARAM params[] = {OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, (char[]){"SHA256"}, 0),
                            OSSL_PARAM_construct_end()};
+    struct hasher *h = malloc(sizeof *h);
+    EVP_MAC *mac = EVP_MAC_fetch(NULL, "HMAC", NULL);
 
-    if (ctx == NULL) {
-        EVP_MAC *mac = EVP_MAC_fetch(NULL, "HMAC", NULL);
-
-        ctx = EVP_MAC_CTX_new(mac);
-        EVP_MAC_free(mac);
-        if (ctx == NULL || EVP_MAC_init(ctx, secret, 32, params) != 1)
-            abort();
-    } else if (EVP_MAC_init(ctx, NULL, 0, NULL) != 1)
+    if (h == NULL || mac == NULL || (h->ctx = EVP_MAC_CTX_new(mac)) == NULL ||
+        EVP_MAC_init(h->ctx, secret, 32, params) != 1)
         abort();
-    return ctx;
+    EVP_MAC_free(mac);
+    return h;
 }
 
-static void hash_credentials(const struct conf_route *route, struct fields request, const unsigned char secret[32],
+void hasher_destroy(struct hasher *h)
+{
+    EVP_MAC_CTX_free(h->ctx);
+    free(h);
+}
+
+static void hash_credentials(const struct conf_route *route, struct fields request, EVP_MAC_CTX *hmac,
                              unsigned char out[USER_HASH_BYTES])
 {
-    EVP_MAC_CTX *hmac = keyed(secret);
     const struct bytes authorization = BYTES_LIT("authorization");
     size_t n;
 
+    /* without a key it starts over with the one it has */
+    if (EVP_MAC_init(hmac, NULL, 0, NULL) != 1)
+        abort();
     if (route->identity == CONF_IDENTITY_COOKIE) {
         struct bytes cookie = cookie_value(request, route->identity_name);
 
@@ -65,8 +72,7 @@ static void hash_credentials(const struct conf_route *route, struct fields reque
         abort();
 }
 
-void identity_judge(const struct conf_route *route, struct fields request, const unsigned char secret[32],
-                    struct identity *out)
+void identity_judge(const struct conf_route *route, struct fields request, struct hasher *hasher, struct identity *out)
 {
     out->user_scope = out->known = false;
     if (route->scope == CONF_SHARED)
@@ -74,5 +80,5 @@ void identity_judge(const struct conf_route *route, struct fields request, const
     out->known = has_identity(route, request) || fields_has(request, BYTES_LIT("authorization"));
     out->user_scope = route->scope == CONF_USER || out->known;
     if (out->known)
-        hash_credentials(route, request, secret, out->hash);
+        hash_credentials(route, request, hasher->ctx, out->hash);
 }

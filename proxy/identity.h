@@ -1,12 +1,17 @@
 /*
  * Whose request is it? The keyed hash of a credential, never the credential (HMAC-SHA-256, RFC 2104).
  *
- * Threads  Any.
+ * Threads  A hasher is one thread's own.
  */
 #ifndef WEIR_PROXY_IDENTITY_H
 #define WEIR_PROXY_IDENTITY_H
 
 #include "conf/conf.h"
+
+/* HMAC with the process's secret. */
+struct hasher;
+struct hasher *hasher_create(const unsigned char secret[32]);
+void hasher_destroy(struct hasher *h);
 
 struct identity {
     bool user_scope;
@@ -15,7 +20,6 @@ struct identity {
 };
 
 /* The route's scope and user rules applied to a request. */
-void identity_judge(const struct conf_route *route, struct fields request, const unsigned char secret[32],
-                    struct identity *out);
+void identity_judge(const struct conf_route *route, struct fields request, struct hasher *hasher, struct identity *out);
 
 #endif

@@ -40,7 +40,8 @@ struct conn {
     struct pool *pool;
     struct transfer *user; /* NULL: idle */
     uint32_t wanted, watched;
-    bool foreign; /* not a connection (the resolver's) */
+    bool foreign;         /* not a connection (the resolver's) */
+    struct conn *nascent; /* the next in its transfer's list of those not known to be connected */
 };
 
 #define OF(type, member, ptr) ((type *)((char *)(ptr)-offsetof(type, member)))
@@ -165,8 +166,24 @@ static struct conn *conn_find(const struct pools *pools, int fd)
     return (size_t)fd < pools->nfds ? pools->by_fd[fd] : NULL;
 }
 
+/* libcurl closes sockets that did not get connected by itself, not through close_socket. What a transfer has opened is
+ * nascent until libcurl wants to read from it or, if it never comes to that, says that it is the one in use. */
+static bool nascent_remove(struct conn *conn)
+{
+    if (conn->user == NULL)
+        return false;
+    for (struct conn **at = &conn->user->nascent; *at != NULL; at = &(*at)->nascent) {
+        if (*at != conn)
+            continue;
+        *at = conn->nascent;
+        return true;
+    }
+    return false;
+}
+
 static void conn_destroy(struct conn *conn)
 {
+    nascent_remove(conn);
     unwatch(conn);
     conn->pool->all->by_fd[conn->watch.fd] = NULL;
     if (conn->user != NULL && conn->user->conn == conn)
@@ -174,39 +191,10 @@ static void conn_destroy(struct conn *conn)
     free(conn);
 }
 
-static curl_socket_t open_socket(void *data, curlsocktype purpose, struct curl_sockaddr *address)
+static void conn_closed(struct conn *conn)
 {
-    struct transfer *t = data;
-    (void)purpose;
-
-    int fd = socket(address->family, address->socktype | SOCK_CLOEXEC | SOCK_NONBLOCK, address->protocol);
-    if (fd < 0)
-        return CURL_SOCKET_BAD;
-    struct conn *conn = conn_create(t->pool, fd);
-    gate_conn_opened(&conn->gate, &t->pool->gate, t->ticket, fd);
-    conn->user = t;
-    t->conn = conn;
-    t->pool->all->connecting(t);
-    return fd;
-}
-
-static int close_socket(void *data, curl_socket_t fd)
-{
-    struct conn *conn = conn_find(data, fd);
-    if (conn != NULL) {
-        gate_conn_closed(&conn->gate);
-        conn_destroy(conn);
-    }
-    return close(fd);
-}
-
-static void use(struct transfer *t, struct conn *conn)
-{
-    if (t == NULL || conn->foreign || (t->conn == conn && conn->user == t))
-        return;
-    t->conn = conn;
-    conn->user = t;
-    gate_conn_used(&conn->gate, t->ticket);
+    gate_conn_closed(&conn->gate);
+    conn_destroy(conn);
 }
 
 static void want(struct conn *conn, uint32_t events)
@@ -222,6 +210,68 @@ static void want(struct conn *conn, uint32_t events)
     conn->watched = events;
 }
 
+static struct conn *conn_open(struct transfer *t, int fd)
+{
+    struct conn *conn = conn_create(t->pool, fd);
+    gate_conn_opened(&conn->gate, &t->pool->gate, t->ticket, fd);
+    conn->user = t;
+    conn->nascent = t->nascent;
+    t->nascent = conn;
+    return t->conn = conn;
+}
+
+static curl_socket_t open_socket(void *data, curlsocktype purpose, struct curl_sockaddr *address)
+{
+    struct transfer *t = data;
+    uint32_t wanted = 0;
+    (void)purpose;
+
+    int fd = socket(address->family, address->socktype | SOCK_CLOEXEC | SOCK_NONBLOCK, address->protocol);
+    if (fd < 0)
+        return CURL_SOCKET_BAD;
+    struct conn *former = conn_find(t->pool->all, fd);
+    if (former != NULL) { /* closed without a word; libcurl takes the new one for the same and does not ask again */
+        wanted = former->user == t ? former->wanted : 0;
+        conn_closed(former);
+    }
+    struct conn *conn = conn_open(t, fd);
+    if (wanted != 0)
+        want(conn, wanted);
+    t->pool->all->connecting(t);
+    return fd;
+}
+
+static int close_socket(void *data, curl_socket_t fd)
+{
+    struct conn *conn = conn_find(data, fd);
+    if (conn != NULL)
+        conn_closed(conn);
+    return close(fd);
+}
+
+static void use(struct transfer *t, struct conn *conn)
+{
+    if (t->conn == conn && conn->user == t)
+        return;
+    t->conn = conn;
+    if (conn->user == t) /* its first try, after another one */
+        return;
+    conn->user = t;
+    gate_conn_used(&conn->gate, t->ticket);
+}
+
+/* The end of a wish to hear. */
+static void unwanted(struct conn *conn)
+{
+    if (conn == NULL)
+        return;
+    conn->wanted = 0;
+    if (conn->foreign) /* libcurl closes it without a word */
+        conn_destroy(conn);
+    else if (nascent_remove(conn))
+        conn_closed(conn);
+}
+
 static int on_wanted(CURL *easy, curl_socket_t fd, int what, void *data, void *unused)
 {
     struct pool *pool = data;
@@ -230,11 +280,7 @@ static int on_wanted(CURL *easy, curl_socket_t fd, int what, void *data, void *u
     (void)unused;
 
     if (what == CURL_POLL_REMOVE || what == CURL_POLL_NONE) {
-        if (conn == NULL)
-            return 0;
-        conn->wanted = 0;
-        if (conn->foreign) /* libcurl closes it without a word */
-            conn_destroy(conn);
+        unwanted(conn);
         return 0;
     }
     if (conn == NULL) {
@@ -242,7 +288,10 @@ static int on_wanted(CURL *easy, curl_socket_t fd, int what, void *data, void *u
         conn->foreign = true;
     }
     curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **)&t);
-    use(t, conn);
+    if (!conn->foreign && t != NULL)
+        use(t, conn);
+    if (what & CURL_POLL_IN)
+        nascent_remove(conn);
     want(conn, (what & CURL_POLL_IN ? (uint32_t)EPOLLIN : 0) | (what & CURL_POLL_OUT ? (uint32_t)EPOLLOUT : 0));
     return 0;
 }
@@ -256,16 +305,6 @@ static bool is_named(const struct server *s)
            inet_pton(AF_INET6, s->host, address) != 1;
 }
 
-/* libcurl's socket would tell nothing of a close that comes without TLS' close_notify if OpenSSL were told to take it
- * for an end, as libcurl does. */
-static CURLcode heed_truncation(CURL *easy, void *ctx, void *data)
-{
-    (void)easy;
-    (void)data;
-    SSL_CTX_clear_options(ctx, SSL_OP_IGNORE_UNEXPECTED_EOF);
-    return CURLE_OK;
-}
-
 static void set_tls(const struct pool *pool, CURL *easy)
 {
     const struct server *s = pool->gate.server;
@@ -277,7 +316,6 @@ static void set_tls(const struct pool *pool, CURL *easy)
     curl_easy_setopt(easy, CURLOPT_CA_CACHE_TIMEOUT, (long)CA_CACHE_S);
     if (s->ca_file != NULL)
         curl_easy_setopt(easy, CURLOPT_CAINFO, s->ca_file);
-    curl_easy_setopt(easy, CURLOPT_SSL_CTX_FUNCTION, heed_truncation);
     curl_easy_setopt(easy, CURLOPT_SHARE, pool->share);
 }
 
@@ -422,10 +460,12 @@ static void on_sweep(struct timer *timer)
 }
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
+static int tls_index = -1; /* of the transfer in its connection's SSL */
 
 static void init_libcurl(void)
 {
     curl_global_init(CURL_GLOBAL_DEFAULT);
+    tls_index = SSL_get_ex_new_index(0, NULL, NULL, NULL, NULL);
 }
 
 void pools_init(struct pools *pools, struct loop *loop)
@@ -471,6 +511,7 @@ struct transfer *transfer_take(struct pools *pools, struct gate_ticket *ticket)
     t->ticket = ticket;
     set_reuse(t->easy, ticket);
     answer_head_begin(&t->head);
+    t->until_close = false;
     return t;
 }
 
@@ -480,14 +521,32 @@ void transfer_begin(struct transfer *t)
     curl_multi_add_handle(t->pool->multi, t->easy);
 }
 
+static void find_used(struct transfer *t)
+{
+    curl_socket_t fd = CURL_SOCKET_BAD;
+    if (t->nascent == NULL)
+        return;
+    curl_easy_getinfo(t->easy, CURLINFO_ACTIVESOCKET, &fd);
+    for (struct conn *conn = t->nascent; conn != NULL; conn = conn->nascent) {
+        if (conn->watch.fd != fd)
+            continue;
+        nascent_remove(conn);
+        t->conn = conn;
+        return;
+    }
+}
+
 void transfer_end(struct transfer *t)
 {
     if (!t->running)
         return;
     t->running = false;
+    find_used(t);
     t->pool->all->inside++;
     curl_multi_remove_handle(t->pool->multi, t->easy);
     t->pool->all->inside--;
+    while (t->nascent != NULL)
+        conn_closed(t->nascent);
 }
 
 void transfer_give(struct transfer *t)
@@ -509,6 +568,26 @@ void transfer_give(struct transfer *t)
     t->next = pool->spare;
     pool->spare = t;
     pool->nspare++;
+}
+
+static void on_tls_info(const SSL *ssl, int where, int value)
+{
+    struct transfer *t = SSL_get_ex_data(ssl, tls_index);
+    if ((where & SSL_CB_READ_ALERT) == SSL_CB_READ_ALERT && (value & 0xff) == SSL_AD_CLOSE_NOTIFY)
+        t->tls_closed = true;
+}
+
+void transfer_until_close(struct transfer *t)
+{
+    struct curl_tlssessioninfo *tls = NULL;
+
+    t->until_close = t->pool->gate.server->https;
+    t->tls_closed = false;
+    if (!t->until_close || curl_easy_getinfo(t->easy, CURLINFO_TLS_SSL_PTR, &tls) != CURLE_OK || tls == NULL ||
+        tls->internals == NULL)
+        return;
+    SSL_set_ex_data(tls->internals, tls_index, t);
+    SSL_set_info_callback(tls->internals, on_tls_info);
 }
 
 CURLcode transfer_resume(struct transfer *t)

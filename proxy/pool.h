@@ -45,10 +45,12 @@ struct transfer {
     struct gate_ticket *ticket; /* while running */
     void *user;
     struct answer_head head;
-    struct conn *conn; /* that it uses */
+    struct conn *conn;    /* that it uses */
+    struct conn *nascent; /* that it has opened, and that may not be connected yet */
     bool running;
-    int method;            /* prepare's and its owner's: what kind is set */
-    struct transfer *next; /* in the pool's spare list */
+    bool until_close, tls_closed; /* private */
+    int method;                   /* prepare's and its owner's: what kind is set */
+    struct transfer *next;        /* in the pool's spare list */
 };
 
 void pools_init(struct pools *pools, struct loop *loop);
@@ -61,6 +63,14 @@ void transfer_begin(struct transfer *t);
 void transfer_end(struct transfer *t);
 /* Its connection, if it has one and it is still open, is idle from now on. */
 void transfer_give(struct transfer *t);
+/* From the head's callback: the body ends where the connection does. */
+void transfer_until_close(struct transfer *t);
+/* It has ended well, as libcurl sees it. But a TLS connection that ends without close_notify may have been cut by
+ * anyone (RFC 9112 section 9.8), which libcurl does not tell. */
+static inline bool transfer_was_cut(const struct transfer *t)
+{
+    return t->until_close && !t->tls_closed;
+}
 /* After a callback had paused it. Not CURLE_OK: it has failed with that. */
 CURLcode transfer_resume(struct transfer *t);
 

@@ -533,7 +533,7 @@ static void handle_routed(struct request *r)
     const struct conf_route *route = r->route->conf;
     struct identity who;
 
-    identity_judge(route, r->in.fields, r->worker->shared->user_secret, &who);
+    identity_judge(route, r->in.fields, r->worker->hasher, &who);
     build_key(r, &who);
     r->user_scope = who.user_scope;
     if (!r->in.get && !r->in.head) {

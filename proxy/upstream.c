@@ -275,8 +275,10 @@ static enum fetch_end judge(const struct fetch *f, CURLcode code)
         return FETCH_BAD_RESPONSE;
     if (f->twice)
         return FETCH_RESET;
+    if (code == CURLE_OK && f->t->head.complete)
+        return transfer_was_cut(f->t) ? FETCH_TRUNCATED : FETCH_OK;
     if (code == CURLE_OK)
-        return f->t->head.complete ? FETCH_OK : FETCH_RESET;
+        return FETCH_RESET;
     if (f->sent_here == 0)
         return FETCH_CONNECT;
     if (f->t->head.complete)
@@ -400,6 +402,12 @@ static int on_send(void *data, char *ip, char *local_ip, int port, int local_por
     return f->cancelled ? CURL_PREREQFUNC_ABORT : CURL_PREREQFUNC_OK;
 }
 
+static bool is_until_close(const struct transfer *t)
+{
+    int status = t->head.status;
+    return t->head.content_length < 0 && !t->head.chunked && t->method != METHOD_HEAD && status != 204 && status != 304;
+}
+
 static size_t on_head_line(char *p, size_t size, size_t n, void *data)
 {
     struct transfer *t = data;
@@ -417,6 +425,8 @@ static size_t on_head_line(char *p, size_t size, size_t n, void *data)
     case ANSWER_COMPLETE:
         break;
     }
+    if (is_until_close(t))
+        transfer_until_close(t);
     enter_phase(f, PHASE_BODY, f->ticket.limits.idle_ms);
     f->cb->head(f, f->data, t->head.status, answer_head_fields(&t->head), t->head.content_length);
     return f->cancelled ? CURL_WRITEFUNC_ERROR : n;

@@ -80,6 +80,7 @@ static void set_up(struct worker *w, struct snapshot *snapshot)
     configure_h2o(w);
     h2o_context_init(&w->ctx, loop_h2o(w->loop), &w->globalconf);
     w->store = store_thread_create(shared->store);
+    w->hasher = hasher_create(shared->user_secret);
     w->upstream = upstream_create(w->loop, shared->backends);
     w->connections = connections_create(w->loop, &w->ctx, &shared->connections_open);
     if (w->store == NULL || w->upstream == NULL || w->connections == NULL)
@@ -114,6 +115,7 @@ static void tear_down(struct worker *w)
     hold_drop(w->hold);
     loop_destroy(w->loop);
     store_thread_destroy(w->store);
+    hasher_destroy(w->hasher);
 }
 
 static void *run(void *data)

@@ -14,6 +14,7 @@
 #include "cache/flight.h"
 #include "cache/store.h"
 #include "proxy/connection.h"
+#include "proxy/identity.h"
 #include "proxy/listener.h"
 #include "proxy/log.h"
 #include "proxy/loop.h"
@@ -52,6 +53,7 @@ struct worker {
     struct listener_thread *listeners;
     struct upstream *upstream;
     struct store_thread *store;
+    struct hasher *hasher;
     struct hold *hold; /* the current snapshot */
 
     /* Date fields of stored responses as libh2o wants them, by second */

@@ -14,6 +14,7 @@ import h2.errors
 import h2.events
 import h2.exceptions
 import h2.settings
+import hyperframe.frame
 
 TIMEOUT = 10 if not os.environ.get("WEIR_SANITIZER") else 60
 HOST = "api.test"
@@ -22,6 +23,10 @@ TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 class Malformed(AssertionError):
     """What came is no well-formed HTTP."""
+
+
+class GoneAway(Exception):
+    """The other side has said that it takes no more streams."""
 
 
 class Response:
@@ -433,6 +438,8 @@ class Http2:
         config = h2.config.H2Configuration(client_side=True, header_encoding="latin-1", validate_outbound_headers=False,
                                            normalize_outbound_headers=False, validate_inbound_headers=True)
         self.h2 = h2.connection.H2Connection(config)
+        # python3-h2 would take GOAWAY for the end of everything; the streams that run are finished after it.
+        self.h2._frame_dispatch_table[hyperframe.frame.GoAwayFrame] = self._on_goaway  # pylint: disable=protected-access
         self.h2.local_settings.update({h2.settings.SettingCodes.ENABLE_PUSH: 0})
         if settings:
             self.h2.local_settings.update(settings)
@@ -441,6 +448,10 @@ class Http2:
         else:
             self.h2.initiate_connection()
             self.flush()
+
+    def _on_goaway(self, frame):
+        self.goaway = frame.error_code
+        return [], []
 
     def _upgrade(self, method, target, headers, body):
         """HTTP/1.1 Upgrade: the answer comes as stream 1."""
@@ -474,6 +485,8 @@ class Http2:
 
     def start(self, method, path, headers=(), body=None, host=HOST, pseudo=None, end=None):
         """Sends a request; returns the stream's id. pseudo: the pseudo-header fields instead of the usual ones."""
+        if self.goaway is not None or self.closed:
+            raise GoneAway
         sid = self.h2.get_next_available_stream_id()
         if pseudo is None:
             pseudo = [(":method", method), (":scheme", self.scheme), (":authority", host), (":path", path)]
@@ -534,16 +547,16 @@ class Http2:
                     if len(r.all(name)) > 1:
                         raise Malformed(f"{name} twice in {fields}")
             elif isinstance(e, h2.events.DataReceived):
+                if not r.body:
+                    r.body = bytearray()  # grows in place; made bytes at the end
                 r.body += e.data
                 if self.window and e.flow_controlled_length:
                     self.h2.acknowledge_received_data(e.flow_controlled_length, e.stream_id)
             elif isinstance(e, h2.events.StreamEnded):
-                r.clean, r.done = True, now
+                r.clean, r.done, r.body = True, now, bytes(r.body)
             elif isinstance(e, h2.events.StreamReset):
                 if r is not None:
                     r.reset, r.done = e.error_code, now
-            elif isinstance(e, h2.events.ConnectionTerminated):
-                self.goaway = e.error_code
 
     def over(self, sid):
         r = self.streams[sid]

@@ -1,7 +1,10 @@
 #include <stdarg.h>
 #include <stddef.h>
+
 #include <setjmp.h>
+
 #include <stdint.h>
+
 #include <cmocka.h>
 
 #include "conf/conf.h"
@@ -16,11 +19,11 @@ static const char *nearest(const char *word)
 static void a_slip_of_the_finger_finds_its_word(void **state)
 {
     (void)state;
-    assert_string_equal(nearest("adress"), "address");    /* left out */
-    assert_string_equal(nearest("addresss"), "address");  /* too many */
-    assert_string_equal(nearest("sddress"), "address");   /* another one */
-    assert_string_equal(nearest("lsiten"), "listen");     /* swapped */
-    assert_string_equal(nearest("Listen"), "listen");     /* case */
+    assert_string_equal(nearest("adress"), "address");   /* left out */
+    assert_string_equal(nearest("addresss"), "address"); /* too many */
+    assert_string_equal(nearest("sddress"), "address");  /* another one */
+    assert_string_equal(nearest("lsiten"), "listen");    /* swapped */
+    assert_string_equal(nearest("Listen"), "listen");    /* case */
     assert_string_equal(nearest("tll"), "ttl");
     assert_string_equal(nearest("ke"), "key");
 }

@@ -1,7 +1,10 @@
 #include <stdarg.h>
 #include <stddef.h>
+
 #include <setjmp.h>
+
 #include <stdint.h>
+
 #include <cmocka.h>
 
 #include "conf/conf.h"
@@ -30,7 +33,7 @@ static void a_duration_has_one_of_five_units(void **state)
 
 static void what_is_no_duration_is_refused(void **state)
 {
-    static const char *const bad[] = {"",    "0",    "10",   "s",    "ms",  "10 s", " 10s", "10s ", "-1s", "+1s",
+    static const char *const bad[] = {"",     "0",   "10",    "s",     "ms", "10 s", " 10s", "10s ", "-1s", "+1s",
                                       "1.5s", "10S", "10sec", "1h30m", "1w", "1us",  "0x1s", "1e3s", "١s"};
 
     (void)state;

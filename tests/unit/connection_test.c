@@ -79,14 +79,16 @@ static void dripped_head_gets_a_408(void **state)
 /* A later head has its own time from its first byte, and the wait before it has idle_timeout. */
 static void later_heads_are_timed_from_their_first_byte(void **state)
 {
-    struct edge *e = start();
+    struct edge *e = make();
     struct edge_text t;
-    int fd = edge_connect(e);
     (void)state;
 
+    e->conf.idle_timeout_ms = 60000;
+    edge_start(e);
+    int fd = edge_connect(e);
     edge_say(fd, "GET /1 HTTP/1.1\r\nHost: a\r\n\r\n");
     edge_read(fd, &t, "GET /1");
-    poll(NULL, 0, HEADER_MS + 150); /* more than a head may take, less than a connection may idle */
+    poll(NULL, 0, 3 * HEADER_MS); /* more than a head may take, less than a connection may idle */
     edge_say(fd, "GET /2 HTTP/1.1\r\nHost: a\r\n\r\n");
     edge_read(fd, &t, "GET /2");
     assert_int_equal(edge_status(&t), 200);

@@ -13,6 +13,10 @@
 
 #include "tests/unit/stored_make.h"
 
+#ifndef STRESS_MS
+#define STRESS_MS 1500 /* more with -DSTRESS_MS */
+#endif
+
 enum {
     THREADS = 4,
     GROUPS = 8,
@@ -20,8 +24,9 @@ enum {
     HOT = 16,
     HELD = 8,  /* references that a thread keeps for a while */
     LIVE = 4,  /* bodies that grow while others read them */
-    RUN_MS = 1500,
-    LIMIT = 8 << 20,
+    RUN_MS = STRESS_MS,
+    PATIENCE_MS = 20000, /* a busy machine may need longer to come to everything */
+    LIMIT = 4 << 20,
     LARGEST = 200 * 1024,
     MARK = 16, /* bytes at the beginning of a body that say whose it is */
 };
@@ -86,7 +91,7 @@ static char expected_byte(unsigned key, uint64_t born, uint64_t at)
 {
     uint64_t mark[2] = {key, born};
 
-    return at < MARK ? ((const char *)mark)[at] : body_byte(at + key);
+    return at < MARK ? ((const char *)mark)[at] : (char)((at + key) * 37 >> 3);
 }
 
 static bool raise_floor(_Atomic uint64_t *floor, uint64_t to)
@@ -174,7 +179,7 @@ static struct stored_options options_for_key(struct worker *w, unsigned key)
 
     o.user_scope = is_user_key(key);
     o.response_time = now_ms();
-    o.useful_ms = (int64_t)(dice(w) % 2000);
+    o.useful_ms = (int64_t)(dice(w) % (dice(w) % 4 ? 20000 : 500));
     return o;
 }
 
@@ -223,7 +228,7 @@ static void do_fetch(struct worker *w)
 {
     unsigned key = any_key(w);
     struct stored_options o = options_for_key(w, key);
-    size_t size = dice(w) % (dice(w) % 8 ? 20000 : LARGEST), done = 0;
+    size_t size = dice(w) % (dice(w) % 16 ? 4000 : LARGEST), done = 0;
     struct live *shown = dice(w) % 4 == 0 ? &lives[(size_t)(w->random >> 40) % LIVE] : NULL;
     bool discarded = false, ok = true;
 
@@ -437,6 +442,14 @@ static uint64_t bytes_of_the_indices(void)
     return used_bytes(store);
 }
 
+static bool came_to_everything(void)
+{
+    struct store_figures f;
+
+    store_figures(store, &f);
+    return hits > 0 && stores > 0 && refusals > 0 && live_bytes > 0 && f.evicted > 0 && f.expired > 0;
+}
+
 static void run_for_a_while(void)
 {
     struct worker workers[THREADS] = {0};
@@ -446,7 +459,7 @@ static void run_for_a_while(void)
         workers[i].random = 88172645463325252ull + i * 7777777;
         assert_int_equal(pthread_create(&workers[i].thread, NULL, work, &workers[i]), 0);
     }
-    for (unsigned i = 0; now_ms().ms < end; i++) {
+    for (unsigned i = 0; now_ms().ms < end || (now_ms().ms < end + PATIENCE_MS && !came_to_everything()); i++) {
         store_resize(store, i % 2 ? LIMIT : LIMIT / 2);
         nanosleep(&(struct timespec){0, 20000000}, NULL);
     }
@@ -473,8 +486,7 @@ static void everything_at_once(void **state)
                   (unsigned long)hits, (unsigned long)stores, (unsigned long)refusals, (unsigned long)f.evicted,
                   (unsigned long)f.expired, (unsigned long)live_bytes, (unsigned long)largest_use, (unsigned)LIMIT);
     assert_int_equal(failures, 0);
-    /* Nothing proves nothing. */
-    assert_true(hits > 0 && stores > 0 && refusals > 0 && f.evicted > 0 && live_bytes > 0);
+    assert_true(came_to_everything());
     /* Beside the limit: what lingers, and what each thread has charged while it makes room. */
     assert_true(largest_use <= LIMIT + LIMIT / 8 + (THREADS + 1) * 2 * LARGEST);
 

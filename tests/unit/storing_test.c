@@ -102,6 +102,23 @@ static void some_statuses_are_never_stored(void **state)
     assert_int_equal(decide_with((struct request){.tier = &tier}, 430, FIELDS(DATE)), STORING_OK);
 }
 
+/* Whoever shares what is merely of no use to store must not share what is somebody's own. */
+static void whom_it_is_for_is_judged_before_the_status(void **state)
+{
+    static const int statuses[] = {403, 500, 511};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(statuses) / sizeof(statuses[0]); i++) {
+        assert_int_equal(decide(statuses[i], FIELDS(DATE)), STORING_STATUS);
+        assert_int_equal(decide(statuses[i], FIELDS(CC("no-store"))), STORING_NO_STORE);
+        assert_int_equal(decide(statuses[i], FIELDS(CC("private"))), STORING_PRIVATE);
+        assert_int_equal(decide(statuses[i], FIELDS(FIELD("set-cookie", "a=b"))), STORING_SET_COOKIE);
+        assert_int_equal(decide(statuses[i], FIELDS(FIELD("vary", "*"))), STORING_VARY_STAR);
+        assert_int_equal(decide_with(authorized, statuses[i], FIELDS(DATE)), STORING_AUTHORIZATION);
+        assert_int_equal(decide_with(with_cookie, statuses[i], FIELDS(DATE)), STORING_COOKIE);
+    }
+}
+
 static void without_a_lifetime_the_status_counts(void **state)
 {
     const struct tier_status status = {500, 599, 1 * SECOND};
@@ -295,6 +312,7 @@ int main(void)
         cmocka_unit_test(only_get_is_stored),
         cmocka_unit_test(parts_are_not_stored),
         cmocka_unit_test(some_statuses_are_never_stored),
+        cmocka_unit_test(whom_it_is_for_is_judged_before_the_status),
         cmocka_unit_test(without_a_lifetime_the_status_counts),
         cmocka_unit_test(no_store_unless_it_must_be_understood_and_is),
         cmocka_unit_test(private_is_for_one_user),

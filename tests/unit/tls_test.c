@@ -204,8 +204,10 @@ static void versions_and_ciphers_are_limited(void **state)
     open_site(&site);
     assert_false(connect_to(site.tls, (struct client){.max_version = TLS1_1_VERSION}).ok);
     assert_false(
-        connect_to(site.tls, (struct client){.max_version = TLS1_2_VERSION, .ciphers = "ECDHE-ECDSA-AES128-SHA256"}).ok);
-    o = connect_to(site.tls, (struct client){.max_version = TLS1_2_VERSION, .ciphers = "ECDHE-ECDSA-AES128-GCM-SHA256"});
+        connect_to(site.tls, (struct client){.max_version = TLS1_2_VERSION, .ciphers = "ECDHE-ECDSA-AES128-SHA256"})
+            .ok);
+    o = connect_to(site.tls,
+                   (struct client){.max_version = TLS1_2_VERSION, .ciphers = "ECDHE-ECDSA-AES128-GCM-SHA256"});
     assert_true(o.ok);
     SSL_SESSION_free(o.session);
     tls_release(site.tls);
@@ -487,16 +489,11 @@ static void certificates_can_be_swapped(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(certificates_are_chosen_by_name),
-        cmocka_unit_test(protocols_are_agreed),
-        cmocka_unit_test(versions_and_ciphers_are_limited),
-        cmocka_unit_test(tickets_are_accepted_for_two_rotations),
-        cmocka_unit_test(unusable_files_are_named),
-        cmocka_unit_test(encrypted_key_is_refused),
-        cmocka_unit_test(release_leaves_handshakes_alone),
-        cmocka_unit_test(requests_over_tls_are_https),
-        cmocka_unit_test(broken_answers_do_not_end_cleanly),
-        cmocka_unit_test(silent_handshake_ends),
+        cmocka_unit_test(certificates_are_chosen_by_name),   cmocka_unit_test(protocols_are_agreed),
+        cmocka_unit_test(versions_and_ciphers_are_limited),  cmocka_unit_test(tickets_are_accepted_for_two_rotations),
+        cmocka_unit_test(unusable_files_are_named),          cmocka_unit_test(encrypted_key_is_refused),
+        cmocka_unit_test(release_leaves_handshakes_alone),   cmocka_unit_test(requests_over_tls_are_https),
+        cmocka_unit_test(broken_answers_do_not_end_cleanly), cmocka_unit_test(silent_handshake_ends),
         cmocka_unit_test(certificates_can_be_swapped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
