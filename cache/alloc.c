@@ -13,6 +13,11 @@ void alloc_set_fault(bool (*refuse)(size_t bytes))
     fault = refuse;
 }
 
+void alloc_prepare(void)
+{
+    mallopt(M_ARENA_MAX, 1);
+}
+
 void *alloc_bytes(size_t bytes)
 {
     if (fault != NULL && fault(bytes))

@@ -12,6 +12,10 @@
 
 #include "cache/thread.h"
 
+/* Before there are threads. Whoever evicts frees what other threads allocated: glibc's arenas, one for each thread, would
+ * each keep the holes of its worst time (measured: half as much again as is in use). Other allocators do not mind. */
+void alloc_prepare(void);
+
 void *alloc_bytes(size_t bytes) MUST_USE;
 void *alloc_aligned(size_t alignment, size_t bytes) MUST_USE; /* bytes: a multiple of the alignment */
 void alloc_free(void *p);                                     /* NULL is allowed */

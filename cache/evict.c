@@ -1,7 +1,12 @@
-#include <sched.h>
+#include <time.h>
 
 #include "cache/alloc.h"
 #include "cache/store_private.h"
+
+static size_t load(const _Atomic size_t *n)
+{
+    return atomic_load_explicit((_Atomic size_t *)n, memory_order_relaxed);
+}
 
 struct store *budget_store(const struct store_thread *t)
 {
@@ -49,11 +54,11 @@ void *budget_alloc(struct store_thread *t, size_t bytes, struct mono_ms now, siz
 
 bool store_charge(struct store_thread *t, size_t bytes, struct mono_ms now)
 {
-    if (bytes > atomic_load_explicit(&t->store->limit, memory_order_relaxed))
+    if (bytes > load(&t->store->limit))
         return false;
     /* Charged first, so that threads that make room at the same time know of each other. */
     budget_take(t->store, bytes);
-    if (store_make_room(t, now))
+    if (store_make_room(t, bytes, now))
         return true;
     budget_return(t->store, bytes);
     return false;
@@ -64,16 +69,18 @@ void store_discharge(struct store_thread *t, size_t bytes)
     budget_return(t->store, bytes);
 }
 
+static bool lingers_too_much(const struct store *store)
+{
+    return load(&store->lingering) > load(&store->limit) / LINGER_SHARE;
+}
+
 /* Bytes that have to go. What was evicted and lingers is about to be free, but not without end: a crowd of slow readers
  * costs room for others. */
 static size_t excess(const struct store *store)
 {
-    size_t used = atomic_load_explicit(&((struct store *)store)->used, memory_order_relaxed);
-    size_t limit = atomic_load_explicit(&((struct store *)store)->limit, memory_order_relaxed);
-    size_t lingering = atomic_load_explicit(&((struct store *)store)->lingering, memory_order_relaxed);
+    size_t used = load(&store->used), limit = load(&store->limit);
+    size_t lingering = lingers_too_much(store) ? limit / LINGER_SHARE : load(&store->lingering);
 
-    if (lingering > limit / LINGER_SHARE)
-        lingering = limit / LINGER_SHARE;
     return used > limit + lingering ? used - limit - lingering : 0;
 }
 
@@ -168,9 +175,7 @@ static size_t evict_from_pool(struct store_thread *t, unsigned pool)
  * below that. */
 static size_t evict_one(struct store_thread *t)
 {
-    size_t shared = atomic_load_explicit(&t->store->pools[0], memory_order_relaxed);
-    size_t user = atomic_load_explicit(&t->store->pools[1], memory_order_relaxed);
-    unsigned larger = user > shared;
+    unsigned larger = load(&t->store->pools[1]) > load(&t->store->pools[0]);
     size_t freed = evict_from_pool(t, larger);
 
     return freed > 0 ? freed : evict_from_pool(t, !larger);
@@ -190,38 +195,38 @@ static size_t evict(struct store_thread *t, struct mono_ms now, size_t bytes)
     return freed;
 }
 
-/* Has what this thread retired freed, as far as no reader holds it. False: a thread is in the middle of a lookup and
- * does not get on. */
+/* Has what this thread retired freed, as far as no reader holds it. False: another thread stopped in the middle of a
+ * lookup, without a processor to run on, and did not get on for the whole time. */
 static bool settle(struct store_thread *t)
 {
-    enum { TRIES = 16, SPINS = 4 };
+    enum { SPINS = 8, SLEEPS = 50, SLEEP_NS = 100000 };
 
-    for (unsigned i = 0; i < TRIES && ck_pr_load_uint(&t->record.n_pending) > 0; i++) {
+    for (unsigned i = 0; i < SPINS + SLEEPS && ck_pr_load_uint(&t->record.n_pending) > 0; i++) {
         if (i >= SPINS)
-            sched_yield();
+            nanosleep(&(struct timespec){.tv_nsec = SLEEP_NS}, NULL);
         ck_epoch_poll(&t->record);
     }
     t->retired = 0;
     return ck_pr_load_uint(&t->record.n_pending) == 0;
 }
 
-bool store_make_room(struct store_thread *t, struct mono_ms now)
+bool store_make_room(struct store_thread *t, size_t wanted, struct mono_ms now)
 {
     size_t bytes;
 
     while ((bytes = excess(t->store)) > 0) {
-        size_t freed = evict(t, now, bytes);
+        bool stuck = lingers_too_much(t->store) && !settle(t);
 
-        store_thread_poll(t);
+        /* What is as good as free already is not to be evicted for again. */
+        if (stuck && bytes > wanted)
+            bytes = wanted;
         if (excess(t->store) == 0)
             return true;
-        bool settled = settle(t);
+        bool evicted = evict(t, now, bytes) > 0;
 
-        if (freed == 0)
-            return excess(t->store) == 0;
-        /* What was evicted just now is as good as free: not to be evicted for twice. */
-        if (!settled)
-            return true;
+        store_thread_poll(t);
+        if (stuck || !evicted)
+            return evicted || (settle(t) && excess(t->store) == 0);
     }
     return true;
 }

@@ -54,8 +54,10 @@ static bool shards_create(struct store *store, size_t n)
 
 struct store *store_create(const struct store_options *options)
 {
-    struct store *store = alloc_aligned(CACHE_LINE, sizeof *store);
+    struct store *store;
 
+    alloc_prepare();
+    store = alloc_aligned(CACHE_LINE, sizeof *store);
     if (store == NULL)
         return NULL;
     memset(store, 0, sizeof *store);
@@ -154,7 +156,7 @@ void store_resize(struct store *store, size_t bytes_max)
     pthread_mutex_lock(&store->resize_lock);
     atomic_store_explicit(&store->limit, bytes_max, memory_order_relaxed);
     /* What is left over then is in the air, or held by readers. */
-    if (!store_make_room(store->resizer, never))
+    if (!store_make_room(store->resizer, SIZE_MAX, never))
         store_thread_poll(store->resizer);
     pthread_mutex_unlock(&store->resize_lock);
 }

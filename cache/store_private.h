@@ -121,7 +121,7 @@ void shard_drop(struct store *store, struct shard *shard, struct stored *s, stru
 void store_retire(struct store_thread *t, struct stored *s);
 void batch_retire(struct store_thread *t, struct batch *batch);
 
-/* Evicts until the budget holds. False: nothing is left to evict. */
-bool store_make_room(struct store_thread *t, struct mono_ms now) MUST_USE;
+/* Evicts until the budget holds, in which `wanted` bytes are charged already. False: nothing is left to evict. */
+bool store_make_room(struct store_thread *t, size_t wanted, struct mono_ms now) MUST_USE;
 
 #endif

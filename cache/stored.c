@@ -238,24 +238,33 @@ void stored_release(struct stored *s)
         destroy(s);
 }
 
+/* The largest power of two that the bytes fill, or the next if they nearly fill that: allocators keep few sizes of
+ * large blocks in better order than many. What is left at the end has its own size. */
+static size_t block_for(uint64_t bytes)
+{
+    size_t block = STORED_CHUNK_MAX;
+
+    if (bytes <= CHUNK_MIN)
+        return align((size_t)bytes);
+    while (block - block / 8 > bytes)
+        block /= 2;
+    return block;
+}
+
 /* Data bytes of the next chunk, for a body that has come as far as `start` with `wanted` more at hand. */
 static size_t chunk_capacity(const struct stored *s, uint64_t start, size_t wanted)
 {
-    const size_t max = STORED_CHUNK_MAX - sizeof(struct chunk);
+    uint64_t rest = (uint64_t)s->content_length - start;
+    size_t block = CHUNK_MIN;
 
-    if (s->content_length >= 0) {
-        uint64_t rest = (uint64_t)s->content_length - start;
-
-        return rest < max ? (size_t)rest : max;
-    }
+    if (s->content_length >= 0)
+        return block_for(rest + sizeof(struct chunk)) - sizeof(struct chunk);
     if (start == 0 && wanted < CHUNK_MIN - sizeof(struct chunk))
-        return align(sizeof(struct chunk) + wanted) - sizeof(struct chunk);
+        return block_for(wanted + sizeof(struct chunk)) - sizeof(struct chunk);
     /* As much again as there is. */
-    size_t bytes = CHUNK_MIN;
-
-    while (bytes < STORED_CHUNK_MAX && (bytes < start || bytes < wanted))
-        bytes *= 2;
-    return bytes - sizeof(struct chunk);
+    while (block < STORED_CHUNK_MAX && (block < start || block < wanted))
+        block *= 2;
+    return block - sizeof(struct chunk);
 }
 
 static struct chunk *chunk_create(struct store_thread *t, struct stored *s, uint64_t start, size_t wanted,

@@ -275,6 +275,10 @@ static void handle_explain(struct admin *a, h2o_req_t *req)
         send_problem(req, 400, "give the URL to explain: /explain?url=http://host/path&method=GET");
         return;
     }
+    if (!token_valid(q.method)) {
+        send_problem(req, 400, "\"method\" is not a method token");
+        return;
+    }
     json_t *out = explain(s->conf, s->index, &q, a->shared, a->store, loop_now(a->loop), &why);
 
     if (out == NULL)

@@ -20,6 +20,15 @@ static size_t total(const h2o_iovec_t *bufs, size_t n)
     return sum;
 }
 
+/* h2o_ostream_send_next puts off what is empty, and with it the head: a client of server-sent events waits for that. */
+static void send_next(h2o_ostream_t *self, h2o_req_t *req, h2o_iovec_t *bufs, size_t n, h2o_send_state_t state)
+{
+    if (n == 0 && h2o_send_state_is_in_progress(state))
+        self->next->do_send(self->next, req, bufs, 0, state);
+    else
+        h2o_ostream_send_next(self, req, bufs, n, state);
+}
+
 static const h2o_iovec_t CHUNK_END = {H2O_STRLIT("\r\n")};
 static const h2o_iovec_t LAST_CHUNK = {H2O_STRLIT("0\r\n\r\n")};
 static const h2o_iovec_t CHUNK_END_AND_LAST = {H2O_STRLIT("\r\n0\r\n\r\n")};
@@ -40,7 +49,7 @@ static void send_chunk(h2o_ostream_t *super, h2o_req_t *req, h2o_iovec_t *bufs, 
     }
     if (state != H2O_SEND_STATE_ERROR && (size > 0 || final))
         out[n++] = size == 0 ? LAST_CHUNK : final ? CHUNK_END_AND_LAST : CHUNK_END;
-    h2o_ostream_send_next(super, req, out, n, state);
+    send_next(super, req, out, n, state);
 }
 
 /* The end of the connection is the end of the answer: a broken one must not end in a FIN. */
@@ -49,12 +58,13 @@ static void send_until_close(h2o_ostream_t *self, h2o_req_t *req, h2o_iovec_t *b
 {
     if (state == H2O_SEND_STATE_ERROR)
         connection_break(req);
-    h2o_ostream_send_next(self, req, bufs, nbufs, state);
+    send_next(self, req, bufs, nbufs, state);
 }
 
 static void setup_chunked(h2o_req_t *req, h2o_ostream_t **slot)
 {
-    h2o_add_header(&req->pool, &req->res.headers, H2O_TOKEN_TRANSFER_ENCODING, NULL, H2O_STRLIT("chunked"));
+    h2o_add_header(&req->pool, &req->res.headers, H2O_TOKEN_TRANSFER_ENCODING, "Transfer-Encoding",
+                   H2O_STRLIT("chunked"));
     req->bytes_counted_by_ostream = 1; /* else libh2o counts the framing too */
     h2o_add_ostream(req, sizeof(struct encoder), slot)->do_send = send_chunk;
 }

@@ -553,6 +553,8 @@ void connection_request_end(struct connection *c, bool answered)
 {
     if (c->active > 0)
         c->active--;
+    if (c->waiting > c->active)
+        c->waiting = c->active;
     c->idle_ms = now_ms(c->all);
     if (answered)
         c->answered++;

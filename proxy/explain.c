@@ -4,9 +4,9 @@
 
 #include "policies/storing.h"
 #include "policies/uri.h"
-#include "policies/vary.h"
 #include "proxy/identity.h"
 #include "proxy/snapshot.h"
+#include "proxy/variant.h"
 
 static json_t *text(struct bytes b)
 {
@@ -105,23 +105,22 @@ static const char *why_not_cached(const struct asked *a, struct bytes method)
     return NULL;
 }
 
-static struct stored *find(const struct asked *a, const struct explain_request *q, struct shared *shared,
-                           struct store_thread *store, struct mono_ms now)
+static struct stored *find(const struct asked *a, struct hasher *hasher, const struct explain_request *q,
+                           struct shared *shared, struct store_thread *store, struct mono_ms now)
 {
     struct stored *s = store_acquire(store, store_hash(shared->store, a->key.whole), a->key.whole, now), *variant;
-    size_t n = a->key.whole.n;
 
     if (s == NULL || s->kind != STORED_VARY)
         return s;
-    char *key = malloc(n + vary_key_bytes_max(s->spec, q->fields));
+    char *buf = malloc(variant_key_bytes_max(a->key.whole, s->spec, q->fields));
 
-    if (key == NULL)
+    if (buf == NULL)
         abort();
-    memcpy(key, a->key.whole.p, n);
-    n += vary_key_build(s->spec, q->fields, key + n);
-    variant = store_acquire(store, store_hash(shared->store, (struct bytes){key, n}), (struct bytes){key, n}, now);
+    struct bytes key = variant_key(a->route, hasher, a->key.whole, s->spec, q->fields, buf);
+
+    variant = store_acquire(store, store_hash(shared->store, key), key, now);
     stored_release(s);
-    free(key);
+    free(buf);
     return variant;
 }
 
@@ -179,7 +178,6 @@ json_t *explain(const struct conf *conf, const struct route_index *index, const 
     struct hasher *hasher = hasher_create(shared != NULL ? shared->user_secret : no_secret);
 
     identity_judge(a.route, q->fields, hasher, &a.who);
-    hasher_destroy(hasher);
     a.personal = personal_judge(&a.route->personal, q->fields);
 
     struct key_request k = {
@@ -193,11 +191,12 @@ json_t *explain(const struct conf *conf, const struct route_index *index, const 
         .user =
             a.who.known && a.who.user_scope ? (struct bytes){(const char *)a.who.hash, USER_HASH_BYTES} : BYTES_NONE,
     };
-    char *buf = malloc(key_bytes_max(&a.route->key, &k));
+    char *buf = malloc(key_bytes_max(&a.route->key, &k) + USER_HASH_BYTES);
 
     if (buf == NULL)
         abort();
     key_build(&a.route->key, &k, buf, &a.key);
+    key_seal(&a.route->key, hasher, buf, &a.key);
     snapshot_route_name(conf, a.route, name, sizeof name);
     const char *not_cached = why_not_cached(&a, q->method);
 
@@ -212,11 +211,12 @@ json_t *explain(const struct conf *conf, const struct route_index *index, const 
     set(out, "key", key_json(&a, q));
     set(out, "upstream_target", text(a.key.target));
     if (store != NULL) {
-        struct stored *s = find(&a, q, shared, store, now);
+        struct stored *s = find(&a, hasher, q, shared, store, now);
 
         set_stored(out, s, now);
         stored_release(s);
     }
+    hasher_destroy(hasher);
     free(buf);
 
 free_memory:

@@ -7,8 +7,10 @@
 #include "policies/forward.h"
 #include "policies/http_date.h"
 #include "policies/storing.h"
+#include "policies/uri.h"
 #include "policies/vary.h"
 #include "proxy/respond.h"
+#include "proxy/variant.h"
 
 enum {
     PASS_MS = 120 * 1000,       /* hit-for-miss: how long nobody waits for a key whose answers cannot be shared */
@@ -292,33 +294,69 @@ static void fail(struct fill *fill, int failure, int status)
     tell_and_end(fill, FLIGHT_FAILED);
 }
 
-/* Takes effect before the answer is passed on: whoever has seen the answer finds nothing older (RFC 9111 section 4.4).
- */
-static void invalidate(struct fill *fill)
+static const struct key_rules *rules_of(struct fill *fill, struct bytes authority, struct bytes path)
 {
-    struct shared *shared = fill->worker->shared;
-    const struct snapshot *snapshot = fill->hold->snapshot;
-    size_t query = 0;
+    const struct snapshot *s = fill->hold->snapshot;
+    size_t route = route_find(s->index, BYTES_LIT("GET"), authority, path);
 
-    while (query < fill->target.n && fill->target.p[query] != '?')
-        query++;
-    size_t route =
-        route_find(snapshot->index, BYTES_LIT("GET"), fill->authority, (struct bytes){fill->target.p, query});
-    const struct conf_route *conf = route < snapshot->conf->nroutes ? snapshot->routes[route].conf : fill->route->conf;
-    size_t n = 16 + fill->authority.n + fill->target.n;
-    char *url = malloc(n + 3 * n + 64);
+    return route < s->conf->nroutes ? &s->routes[route].conf->key : &fill->route->conf->key;
+}
+
+static void invalidate_url(struct fill *fill, struct bytes url)
+{
+    struct uri_parts parts;
+    char *memory = malloc(5 * url.n + 64), *path = memory + 3 * url.n + 64, *authority = path + url.n;
+    size_t path_n, authority_n;
     struct key key;
 
+    if (memory == NULL)
+        abort();
+    if (uri_parse(url, &parts) && uri_authority_normalize(parts.authority, parts.https, authority, &authority_n) &&
+        parts.https == fill->https && bytes_eq((struct bytes){authority, authority_n}, fill->authority) &&
+        uri_path_normalize(parts.path, path, &path_n) &&
+        key_url_of(rules_of(fill, fill->authority, (struct bytes){path, path_n}), url, memory, &key)) {
+        store_purge_url(fill->worker->store, key.url, false);
+        flights_doom_url(fill->worker->shared->flights, key.url);
+    }
+    free(memory);
+}
+
+/* A reference as Location and Content-Location have them, made absolute: with a scheme, or with an absolute path.
+ * Others (relative paths, which hardly occur there) are left alone. */
+static void invalidate_reference(struct fill *fill, struct bytes reference)
+{
+    const char *scheme = fill->https ? "https" : "http";
+    size_t cap = reference.n + fill->authority.n + 16;
+    char *url;
+    int n;
+
+    const char *fragment = reference.n > 0 ? memchr(reference.p, '#', reference.n) : NULL;
+
+    if (fragment != NULL)
+        reference.n = (size_t)(fragment - reference.p);
+    if (reference.n == 0)
+        return;
+    if (reference.p[0] != '/') {
+        invalidate_url(fill, reference);
+        return;
+    }
+    url = malloc(cap);
     if (url == NULL)
         abort();
-    int len = snprintf(url, n, "%s://%.*s%.*s", fill->https ? "https" : "http", (int)fill->authority.n,
-                       fill->authority.p, (int)fill->target.n, fill->target.p);
-
-    if (key_url_of(&conf->key, (struct bytes){url, (size_t)len}, url + n, &key)) {
-        store_purge_url(fill->worker->store, key.url, false);
-        flights_doom_url(shared->flights, key.url);
-    }
+    n = reference.n > 1 && reference.p[1] == '/' ? snprintf(url, cap, "%s:%.*s", scheme, (int)reference.n, reference.p)
+                                                 : snprintf(url, cap, "%s://%.*s%.*s", scheme, (int)fill->authority.n,
+                                                            fill->authority.p, (int)reference.n, reference.p);
+    invalidate_url(fill, (struct bytes){url, (size_t)n});
     free(url);
+}
+
+/* The target, and what the answer names of the same origin (RFC 9111 section 4.4). Before the answer is passed on:
+ * whoever has seen it finds nothing older. */
+static void invalidate(struct fill *fill, struct fields answer)
+{
+    invalidate_reference(fill, fill->target);
+    invalidate_reference(fill, fields_value(answer, BYTES_LIT("location")));
+    invalidate_reference(fill, fields_value(answer, BYTES_LIT("content-location")));
 }
 
 /* --- the answer's head --- */
@@ -434,23 +472,26 @@ static void decide(struct fill *fill, struct answer *a)
         a->storing = STORING_TOO_LARGE;
 }
 
-/* Names that any of the two specs nominates: over-keying costs hits, under-keying would give one client what was made
- * for another. */
-static void unite_specs(struct answer *a, struct bytes other)
+/* The answer names nothing that the marker does not name already (many an error page has no Vary at all): the marker
+ * stays, which costs hits at most. A spec that names something else takes its place (RFC 9111 section 4.1: the newest
+ * counts). */
+static void keep_spec(struct answer *a, struct bytes marker)
 {
-    char text[2 * VARY_SPEC_MAX + 1];
+    char text[2 * VARY_SPEC_MAX + 1], united[VARY_SPEC_MAX];
     struct field vary = {BYTES_LIT("vary"), NULL, {text, 0}};
-    size_t n = a->spec_n;
+    size_t n = a->spec_n, united_n;
 
-    if (other.n == 0 || n + 1 + other.n > sizeof text)
-        return;
-    memcpy(text, a->spec, n);
-    if (n > 0)
+    if (n > 0) {
+        memcpy(text, a->spec, n);
         text[n++] = ',';
-    memcpy(text + n, other.p, other.n);
-    vary.value.n = n + other.n;
-    if (vary_spec_of((struct fields){&vary, 1}, a->spec, &a->spec_n) == VARY_STAR)
-        a->storing = STORING_VARY_STAR;
+    }
+    memcpy(text + n, marker.p, marker.n);
+    vary.value.n = n + marker.n;
+    if (vary_spec_of((struct fields){&vary, 1}, united, &united_n) == VARY_SOME &&
+        bytes_eq((struct bytes){united, united_n}, marker)) {
+        memcpy(a->spec, marker.p, marker.n);
+        a->spec_n = marker.n;
+    }
 }
 
 /* Under which key: the primary one, or with the values of the fields that the answer varies on. */
@@ -468,7 +509,7 @@ static void choose_key(struct fill *fill, struct answer *a)
         return;
     marker = store_acquire(w->store, fill->primary_hash, fill->primary, loop_now(w->loop));
     if (marker != NULL && marker->kind == STORED_VARY) {
-        unite_specs(a, marker->spec);
+        keep_spec(a, marker->spec);
         a->respec = !bytes_eq(marker->spec, (struct bytes){a->spec, a->spec_n});
     } else
         a->respec = true;
@@ -476,14 +517,11 @@ static void choose_key(struct fill *fill, struct answer *a)
     if (a->spec_n == 0 || a->storing != STORING_OK)
         return;
     struct bytes spec = {a->spec, a->spec_n};
-    size_t n = fill->primary.n;
 
-    a->key_memory = malloc(n + vary_key_bytes_max(spec, fill->request));
+    a->key_memory = malloc(variant_key_bytes_max(fill->primary, spec, fill->request));
     if (a->key_memory == NULL)
         abort();
-    memcpy(a->key_memory, fill->primary.p, n);
-    n += vary_key_build(spec, fill->request, a->key_memory + n);
-    a->key = (struct bytes){a->key_memory, n};
+    a->key = variant_key(fill->route->conf, w->hasher, fill->primary, spec, fill->request, a->key_memory);
     a->hash = store_hash(w->shared->store, a->key);
 }
 
@@ -738,7 +776,7 @@ static void on_head(struct fetch *fetch, void *data, int status, struct fields f
     (void)fetch;
     histogram_add(&fill->route->counters->threads[w->index].origin, clock_us() - fill->sent_us);
     if (fill->unsafe && status >= 200 && status < 400)
-        invalidate(fill);
+        invalidate(fill, fields);
     if (is_gateway_error(status) && may_stand_in(fill)) {
         hold_down(fill, retry_after_ms(fields));
         fill->flight->failure = FILL_ORIGIN_ERROR;
@@ -902,7 +940,7 @@ void fill_start(struct request *r, struct flight *f, bool cacheable)
 {
     struct worker *w = r->worker;
     struct fill *fill = calloc(1, sizeof *fill);
-    struct outgoing out = {.n = 0};
+    struct outgoing out;
 
     if (fill == NULL)
         abort();
@@ -927,6 +965,7 @@ void fill_start(struct request *r, struct flight *f, bool cacheable)
     fill->sent_wall = loop_wall(w->loop);
     fill->sent_us = clock_us();
     copy_request(fill, r);
+    out.n = 0;
     collect(r, fill, &out);
     f->home_data = fill;
     fill->fetch = fetch_start(w->upstream,

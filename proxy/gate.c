@@ -117,10 +117,15 @@ static void conn_leave_idle(struct gate_conn *conn)
  * thread that picks the connection up in this very moment has it die before an answer, and is sent again. */
 static void conn_shut(struct gate_conn *conn)
 {
+    char rest[4096];
+
     conn_leave_idle(conn);
     conn->dead = true;
     conn->pool->server->open--;
     shutdown(conn->fd, SHUT_RDWR);
+    /* libcurl takes a connection for alive as long as there is anything to read. */
+    while (recv(conn->fd, rest, sizeof(rest), MSG_DONTWAIT) > 0)
+        ;
 }
 
 static struct gate_conn *longest_idle(const struct server *s)
@@ -201,6 +206,7 @@ void gate_conn_opened(struct gate_conn *conn, struct gate_pool *pool, struct gat
     pthread_mutex_lock(&b->lock);
     expect_no_more(ticket);
     pool->server->open++;
+    trim(pool->server, b->max_connections);
     pthread_mutex_unlock(&b->lock);
 }
 

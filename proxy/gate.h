@@ -76,7 +76,8 @@ struct gate_ticket {
     const struct server *refused; /* not this one again, if there is another */
     struct gate_limits limits;    /* as they were on entering */
     enum gate_expects expects;
-    bool fresh; /* must open a connection of its own */
+    bool fresh;  /* must open a connection of its own */
+    bool single; /* its connection is not used again */
     bool waits;
 };
 

@@ -1,5 +1,8 @@
 #include "proxy/guard.h"
 
+#include <alloca.h>
+
+#include "policies/forward.h"
 #include "policies/uri.h"
 #include "proxy/connection.h"
 
@@ -157,6 +160,27 @@ static struct request_verdict check_head(h2o_req_t *req)
     return verdict;
 }
 
+/* What a Connection field names is not part of the request that goes on: it must not choose a key, a variant or a user
+ * either, or a client could store the answer to what the origin sees under the key of what it sent (RFC 9110
+ * section 7.6.1). */
+static void drop_hop_by_hop(struct fields *fields)
+{
+    struct field *v = (struct field *)fields->v;
+    struct fields all = *fields;
+    size_t kept = 0;
+    bool *drop;
+
+    if (!forward_connection_names_fields(all))
+        return;
+    drop = alloca(all.n * sizeof *drop);
+    for (size_t i = 0; i < all.n; i++)
+        drop[i] = forward_is_hop_by_hop(all.v[i].name, all);
+    for (size_t i = 0; i < all.n; i++)
+        if (!drop[i])
+            v[kept++] = v[i];
+    fields->n = kept;
+}
+
 static struct request_verdict check(h2o_req_t *req, const struct request_limits *limits, struct guarded *out)
 {
     bool from_upgrade = upgraded(req);
@@ -176,6 +200,7 @@ static struct request_verdict check(h2o_req_t *req, const struct request_limits 
 
     out->fields = collect_fields(req, from_upgrade);
     verdict = request_check(&line, out->fields, limits);
+    drop_hop_by_hop(&out->fields);
     if (verdict.status == 0)
         verdict = normalize(req, &line, out);
     if (verdict.status == 0 && req->entity.len > limits->body_bytes_max)

@@ -12,6 +12,7 @@
 struct hasher;
 struct hasher *hasher_create(const unsigned char secret[32]);
 void hasher_destroy(struct hasher *h);
+void hasher_hash(struct hasher *h, struct bytes what, unsigned char out[USER_HASH_BYTES]); /* out may lie in what */
 
 struct identity {
     bool user_scope;

@@ -1,5 +1,6 @@
 #include "proxy/loop.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <h2o.h>
 #include <stdatomic.h>
@@ -225,12 +226,10 @@ void loop_refresh(struct loop *loop)
 
 /* Watched descriptors */
 
-static void on_watch(h2o_socket_t *sock, const char *err)
+void loop_poll(struct loop *loop)
 {
-    struct loop *loop = sock->data;
-    (void)err;
-
-    loop->round_n = epoll_wait(loop->watch_fd, loop->round, ROUND_MAX, 0);
+    assert(loop->round_n == 0);
+    loop->round_n = epoll_wait(loop->watch_fd, loop->round, ROUND_MAX, 0); /* < 0: none */
     for (loop->round_at = 0; loop->round_at < loop->round_n; loop->round_at++) {
         struct epoll_event *e = &loop->round[loop->round_at];
         struct watch *w = e->data.ptr;
@@ -238,6 +237,12 @@ static void on_watch(h2o_socket_t *sock, const char *err)
             w->ready(w, e->events);
     }
     loop->round_n = 0;
+}
+
+static void on_watch(h2o_socket_t *sock, const char *err)
+{
+    (void)err;
+    loop_poll(sock->data);
 }
 
 int watch_add(struct loop *loop, struct watch *w, uint32_t events)

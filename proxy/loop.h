@@ -57,6 +57,9 @@ int watch_add(struct loop *loop, struct watch *w, uint32_t events);
 int watch_change(struct loop *loop, struct watch *w, uint32_t events);
 void watch_remove(struct loop *loop, struct watch *w); /* before the fd is closed */
 
+/* Hands out what is ready by now. Not from within a watch's callback. */
+void loop_poll(struct loop *loop);
+
 /* Messages: run once in the loop's thread, in the order posted by one thread. */
 struct message {
     void (*run)(struct message *m);

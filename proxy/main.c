@@ -27,7 +27,7 @@ static const char explain_usage[] =
     "usage: weir explain -c FILE [-X METHOD] [-H 'Name: value']... URL\n"
     "  Says which route, tier, scope and cache key a request for URL has. Sends nothing.\n";
 static const char purge_usage[] =
-    "usage: weir purge [--admin URL] [--token-file FILE] [--soft] (--url U | --prefix P | --tag T | --all)\n"
+    "usage: weir purge [--admin URL] [--token-file FILE] [--soft] (--url U | --prefix P | --all)\n"
     "  Drops what a running weir has stored; prints how many responses.\n"
     "  --admin URL        its admin listener: http://host:port or unix:/path (default http://127.0.0.1:9090)\n"
     "  --token-file FILE  a file with the admin token\n"

@@ -24,7 +24,7 @@ struct pool {
     struct pool *next;
     CURLM *multi;
     CURLSH *share; /* TLS sessions */
-    char *url;
+    CURLU *url;    /* taken apart once: that is an eighth of a fetch's instructions */
     struct curl_slist *connect_to;
     struct transfer *spare;
     unsigned nspare, active;
@@ -197,6 +197,13 @@ static void conn_closed(struct conn *conn)
     conn_destroy(conn);
 }
 
+/* libcurl has closed its descriptor, and the number may be another thread's by now: to take that out of this thread's
+ * epoll set, where it is not, does nothing. */
+static void forget_nascent(struct conn *conn)
+{
+    conn_closed(conn);
+}
+
 static void want(struct conn *conn, uint32_t events)
 {
     struct loop *loop = conn->pool->all->loop;
@@ -232,7 +239,7 @@ static curl_socket_t open_socket(void *data, curlsocktype purpose, struct curl_s
     struct conn *former = conn_find(t->pool->all, fd);
     if (former != NULL) { /* closed without a word; libcurl takes the new one for the same and does not ask again */
         wanted = former->user == t ? former->wanted : 0;
-        conn_closed(former);
+        forget_nascent(former);
     }
     struct conn *conn = conn_open(t, fd);
     if (wanted != 0)
@@ -269,7 +276,7 @@ static void unwanted(struct conn *conn)
     if (conn->foreign) /* libcurl closes it without a word */
         conn_destroy(conn);
     else if (nascent_remove(conn))
-        conn_closed(conn);
+        forget_nascent(conn);
 }
 
 static int on_wanted(CURL *easy, curl_socket_t fd, int what, void *data, void *unused)
@@ -344,7 +351,7 @@ static CURLcode set_connection(const struct pool *pool, struct transfer *t)
         curl_easy_setopt(easy, CURLOPT_CONNECT_TO, pool->connect_to);
     if (s->https)
         set_tls(pool, easy);
-    return curl_easy_setopt(easy, CURLOPT_URL, pool->url);
+    return curl_easy_setopt(easy, CURLOPT_CURLU, pool->url);
 }
 
 static struct transfer *transfer_create(struct pool *pool)
@@ -377,12 +384,14 @@ static void set_address(struct pool *pool)
     bool brackets = strchr(name, ':') != NULL;
     char *text;
 
-    if (asprintf(&pool->url, "%s://%s%s%s:%u/", s->https ? "https" : "http", brackets ? "[" : "", name,
-                 brackets ? "]" : "",
+    if (asprintf(&text, "%s://%s%s%s:%u/", s->https ? "https" : "http", brackets ? "[" : "", name, brackets ? "]" : "",
                  s->port != 0 ? s->port
                  : s->https   ? 443
-                              : 80) < 0)
+                              : 80) < 0 ||
+        (pool->url = curl_url()) == NULL)
         h2o_fatal("out of memory");
+    curl_url_set(pool->url, CURLUPART_URL, text, 0); /* without one, each transfer fails */
+    free(text);
     if (name == s->host || s->unix_path != NULL)
         return;
     brackets = strchr(s->host, ':') != NULL;
@@ -427,7 +436,7 @@ static void pool_destroy(struct pool *pool)
     pool->all->inside--;
     curl_share_cleanup(pool->share);
     curl_slist_free_all(pool->connect_to);
-    free(pool->url);
+    curl_url_cleanup(pool->url);
     timer_disarm(pool->all->loop, &pool->timer);
     gate_pool_fini(&pool->gate);
     free(pool);
@@ -492,7 +501,7 @@ static void set_reuse(CURL *easy, const struct gate_ticket *ticket)
 {
     int64_t keepalive_ms = ticket->limits.keepalive_ms;
     curl_easy_setopt(easy, CURLOPT_MAXAGE_CONN, (long)(keepalive_ms / 1000 + 1));
-    curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, keepalive_ms > 0 ? 0L : 1L);
+    curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, keepalive_ms > 0 && !ticket->single ? 0L : 1L);
     curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, ticket->fresh ? 1L : 0L);
 }
 
@@ -546,7 +555,7 @@ void transfer_end(struct transfer *t)
     curl_multi_remove_handle(t->pool->multi, t->easy);
     t->pool->all->inside--;
     while (t->nascent != NULL)
-        conn_closed(t->nascent);
+        forget_nascent(t->nascent);
 }
 
 void transfer_give(struct transfer *t)

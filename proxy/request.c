@@ -4,11 +4,11 @@
 #include <stdlib.h>
 
 #include "policies/storing.h"
-#include "policies/vary.h"
 #include "proxy/fill.h"
 #include "proxy/health.h"
 #include "proxy/identity.h"
 #include "proxy/respond.h"
+#include "proxy/variant.h"
 
 /* So often may a request begin again (let go, other variant, purged meanwhile) before it goes alone. */
 enum { ROUNDS_MAX = 4, ALLOW_MAX = 256 };
@@ -86,6 +86,7 @@ static void on_dispose(void *data)
     end_parking(r);
     stored_release(r->stale);
     stored_release(r->sending);
+    request_waiting(r, false);
     connection_request_end(r->connection, r->finished);
     hold_drop(r->hold);
     w->requests_open--;
@@ -100,13 +101,13 @@ static void on_gone(struct hangup *h)
     r->hangup_on = false;
     flight_leave(&r->waiter);
     cancel_restart(r);
-    connection_request_waiting(r->connection, false);
+    request_waiting(r, false);
     respond_to_nobody(r);
 }
 
 static void park(struct request *r)
 {
-    connection_request_waiting(r->connection, true);
+    request_waiting(r, true);
     if (!r->hangup_on && !r->in.http2) {
         r->hangup.gone = on_gone;
         hangup_watch(r->worker->connections, &r->hangup, r->req);
@@ -224,17 +225,18 @@ static void on_failed(struct request *r, struct flight *f)
         respond_failure(r, failure);
 }
 
+static struct bytes build_variant(struct request *r, struct bytes spec)
+{
+    char *buf = h2o_mem_alloc_pool(&r->req->pool, variant_key_bytes_max(r->key.whole, spec, r->in.fields));
+
+    return variant_key(r->route->conf, r->worker->hasher, r->key.whole, spec, r->in.fields, buf);
+}
+
 static bool is_for(struct request *r, struct flight *f)
 {
     if (f->spec.n == 0)
         return true;
-    h2o_mem_pool_t *pool = &r->req->pool;
-    size_t n = r->key.whole.n;
-    char *key = h2o_mem_alloc_pool(pool, n + vary_key_bytes_max(f->spec, r->in.fields));
-
-    memcpy(key, r->key.whole.p, n);
-    n += vary_key_build(f->spec, r->in.fields, key + n);
-    return bytes_eq((struct bytes){key, n}, f->answer_key);
+    return bytes_eq(build_variant(r, f->spec), f->answer_key);
 }
 
 /* It does not wait again: the next time it asks for itself. */
@@ -396,17 +398,6 @@ static void forward(struct request *r)
 
 /* --- memory --- */
 
-static void build_variant(struct request *r, struct bytes spec)
-{
-    size_t n = r->key.whole.n;
-    char *key = h2o_mem_alloc_pool(&r->req->pool, n + vary_key_bytes_max(spec, r->in.fields));
-
-    memcpy(key, r->key.whole.p, n);
-    n += vary_key_build(spec, r->in.fields, key + n);
-    r->variant = (struct bytes){key, n};
-    r->variant_hash = store_hash(r->worker->shared->store, r->variant);
-}
-
 /* The response or pass marker for this request, in two levels (RFC 9111 section 4.1). */
 static struct stored *find(struct request *r)
 {
@@ -417,7 +408,8 @@ static struct stored *find(struct request *r)
     r->variant = BYTES_NONE;
     if (s == NULL || s->kind != STORED_VARY)
         return s;
-    build_variant(r, s->spec);
+    r->variant = build_variant(r, s->spec);
+    r->variant_hash = store_hash(w->shared->store, r->variant);
     stored_release(s);
     return store_acquire(w->store, r->variant_hash, r->variant, now);
 }
@@ -509,7 +501,10 @@ static void build_key(struct request *r, const struct identity *who)
         .user = who->known && who->user_scope ? (struct bytes){(const char *)who->hash, USER_HASH_BYTES} : BYTES_NONE,
     };
 
-    key_build(rules, &k, h2o_mem_alloc_pool(&r->req->pool, key_bytes_max(rules, &k)), &r->key);
+    char *buf = h2o_mem_alloc_pool(&r->req->pool, key_bytes_max(rules, &k) + USER_HASH_BYTES);
+
+    key_build(rules, &k, buf, &r->key);
+    key_seal(rules, r->worker->hasher, buf, &r->key);
     r->hash = store_hash(r->worker->shared->store, r->key.whole);
 }
 

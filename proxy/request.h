@@ -50,7 +50,7 @@ struct request {
     enum outcome outcome;
     unsigned rounds; /* how often it began again */
     struct request *restart_next;
-    bool hangup_on, reading, parked, started, finished, restarting;
+    bool hangup_on, waiting, reading, parked, started, finished, restarting;
     bool unlisted;   /* not counted: it asks for the counters */
     bool alone;      /* its flight is its own: nobody joins, conditions go to the origin */
     bool refreshing; /* a stale answer goes out while a fill is started in its name */

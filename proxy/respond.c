@@ -247,13 +247,21 @@ static void count_latency(struct request *r)
         histogram_add(&r->route->counters->threads[r->worker->index].latency, now_us() - r->begin_us);
 }
 
+void request_waiting(struct request *r, bool waiting)
+{
+    if (r->waiting == waiting)
+        return;
+    r->waiting = waiting;
+    connection_request_waiting(r->connection, waiting);
+}
+
 static void stop_parking(struct request *r)
 {
     if (r->hangup_on) {
         hangup_unwatch(r->worker->connections, &r->hangup);
         r->hangup_on = false;
     }
-    connection_request_waiting(r->connection, false);
+    request_waiting(r, false);
 }
 
 static void proceed(h2o_generator_t *generator, h2o_req_t *req);
@@ -318,7 +326,7 @@ static void send_body(struct request *r, bool first)
     }
     if (n == 0 && !final && !first) {
         r->parked = true;
-        connection_request_waiting(r->connection, true);
+        request_waiting(r, true);
         return;
     }
     r->parked = false;
@@ -357,7 +365,7 @@ void respond_more(struct request *r)
 {
     if (!r->parked)
         return;
-    connection_request_waiting(r->connection, false);
+    request_waiting(r, false);
     send_body(r, false);
 }
 

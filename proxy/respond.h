@@ -47,4 +47,7 @@ void respond_text(struct request *r, int status, struct bytes content_type, stru
 
 const char *status_reason(int status);
 
+/* The answer waits for weir (the origin), not for the client, or no longer does: for the connection's progress timer. */
+void request_waiting(struct request *r, bool waiting);
+
 #endif

@@ -11,7 +11,7 @@ struct upstream {
     struct pools pools;
     h2o_linklist_t fetches, todo;
     struct message on_todo;
-    bool todo_deferred;
+    bool todo_deferred, begins; /* begins: some in todo are to begin */
 };
 
 enum phase { PHASE_BEGIN, PHASE_LINE, PHASE_CONNECT, PHASE_SENT, PHASE_BODY };
@@ -216,6 +216,7 @@ static void put_off(struct fetch *f, enum todo what)
 {
     struct upstream *up = f->up;
     f->todo |= what;
+    up->begins |= what == TODO_BEGIN;
     if (!h2o_linklist_is_linked(&f->todo_link))
         h2o_linklist_insert(&up->todo, &f->todo_link);
     if (up->todo_deferred)
@@ -334,7 +335,8 @@ static void go_on(struct fetch *f, enum gate_answer answer, enum fetch_end end)
 {
     switch (answer) {
     case GATE_GRANTED:
-        begin(f);
+        f->phase = PHASE_BEGIN;
+        put_off(f, TODO_BEGIN);
         return;
     case GATE_WAITS:
         enter_phase(f, PHASE_LINE, f->ticket.limits.queue_ms);
@@ -500,10 +502,13 @@ static void on_due(struct timer *timer)
 static void on_granted(struct message *m)
 {
     struct fetch *f = OF(struct fetch, ticket.granted, m);
-    if (f->up == NULL)
+    if (f->up == NULL) {
         free(f);
-    else
-        begin(f);
+        return;
+    }
+    f->phase = PHASE_BEGIN;
+    f->phase_due_ms = NEVER_MS;
+    put_off(f, TODO_BEGIN);
 }
 
 static void do_todo(struct fetch *f)
@@ -520,9 +525,19 @@ static void do_todo(struct fetch *f)
         resume(f);
 }
 
+/* libcurl reuses connections with input waiting, which could then be taken for the next answer. What came by now is
+ * seen here, and ends them, before requests go out. */
+static void sort_out_idle(struct upstream *up)
+{
+    if (up->begins)
+        loop_poll(up->loop);
+    up->begins = false;
+}
+
 static void on_todo(struct message *m)
 {
     struct upstream *up = OF(struct upstream, on_todo, m);
+    sort_out_idle(up);
     up->todo_deferred = false;
     while (!h2o_linklist_is_empty(&up->todo)) {
         h2o_linklist_t *l = up->todo.next;
@@ -546,6 +561,8 @@ struct fetch *fetch_start(struct upstream *up, const struct fetch_request *reque
     f->ticket.granted.run = on_granted;
     /* What must not be sent twice does not go out on a connection that the origin may just be closing. */
     f->ticket.fresh = !f->safe;
+    /* libcurl drops what it has read of a body that an origin sent all the same; the rest would be the next answer. */
+    f->ticket.single = bytes_eq(request->method, BYTES_LIT("HEAD"));
     h2o_linklist_insert(&up->fetches, &f->link);
 
     switch (gate_enter(&f->ticket, request->backend, loop_now(up->loop))) {

@@ -105,8 +105,6 @@ static void tear_down(struct worker *w)
     listener_thread_destroy(w->listeners);
     connections_destroy(w->connections);
     upstream_destroy(w->upstream);
-    /* the second GOAWAY of a drain, due a second after the first, has nobody to go to any more */
-    h2o_timeout_unlink(&w->ctx.http2._graceful_shutdown_timeout);
     h2o_context_dispose(&w->ctx);
     h2o_config_dispose(&w->globalconf);
     for (size_t i = 0; i < DATES; i++)

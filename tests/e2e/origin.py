@@ -456,7 +456,8 @@ class QuickOrigin:
         self.answer, self.delay = answer, delay
         self.count = self.in_flight = self.in_flight_max = 0
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.address = self._listener.getsockname()
+        self.url = f"http://127.0.0.1:{self.address[1]}"
         self._stop = threading.Event()
         self._wake, self._wake_far = socket.socketpair()
         self._thread = threading.Thread(target=self._main, daemon=True)

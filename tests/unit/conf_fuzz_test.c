@@ -159,7 +159,7 @@ static void with_a_few_bits_flipped(void **state)
     char text[sizeof(good)];
 
     (void)state;
-    for (unsigned round = 0; round < 3000; round++) {
+    for (unsigned round = 0; round < 1500; round++) {
         memcpy(text, good, sizeof(good));
         for (unsigned flips = 1 + random_next() % 4; flips > 0; flips--)
             text[random_next() % (sizeof(good) - 1)] ^= (char)(1 << random_next() % 8);
@@ -174,7 +174,7 @@ static void with_a_piece_moved(void **state)
     size_t n = sizeof(good) - 1;
 
     (void)state;
-    for (unsigned round = 0; round < 2000; round++) {
+    for (unsigned round = 0; round < 1000; round++) {
         size_t from = random_next() % n, length = random_next() % (n - from), to = random_next() % (n - length);
 
         memcpy(text, good, sizeof(good));

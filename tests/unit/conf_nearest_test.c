@@ -24,6 +24,7 @@ static void a_slip_of_the_finger_finds_its_word(void **state)
     assert_string_equal(nearest("sddress"), "address");  /* another one */
     assert_string_equal(nearest("lsiten"), "listen");    /* swapped */
     assert_string_equal(nearest("Listen"), "listen");    /* case */
+    assert_string_equal(nearest("kye"), "key");          /* in a short word a swap is one slip, not two */
     assert_string_equal(nearest("tll"), "ttl");
     assert_string_equal(nearest("ke"), "key");
 }

@@ -16,7 +16,7 @@ static char support_directory[64];
 static inline int support_begin(void **state)
 {
     (void)state;
-    strcpy(support_directory, "/tmp/weir-conf-XXXXXX");
+    snprintf(support_directory, sizeof(support_directory), "%s/weir-conf-XXXXXX", P_tmpdir);
     return mkdtemp(support_directory) == NULL ? -1 : 0;
 }
 

@@ -507,6 +507,7 @@ static void drain_closes_idle_connections(void **state)
     begin = edge_ms();
     edge_post(e, &e->drain_message);
     edge_read(idle, &t, NULL);
+    assert_between(edge_ms() - begin, 0, 900); /* at once, not by the sweep */
     assert_int_equal(t.n, 0);
     assert_int_equal(t.error, 0);
     edge_say(busy, "\r\n");

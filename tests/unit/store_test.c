@@ -228,6 +228,25 @@ static void everything_charged_is_given_back(void **state)
     fixture_destroy(f);
 }
 
+/* The indices count at what they are now: what they grew from is given back. */
+static void the_indices_are_charged(void **state)
+{
+    struct fixture *f = fixture_create(64 << 20, 4);
+    size_t expected = 0;
+    char path[32];
+
+    (void)state;
+    for (unsigned i = 0; i < 20000; i++)
+        assert_true(put(f, numbered(path, "n", i), 1, T0));
+    assert_int_equal(store_purge_all(f->t, false), 20000);
+    store_thread_poll(f->t);
+    for (unsigned i = 0; i < 4; i++)
+        expected += f->store->shards[i].lists.cost + index_bytes(f->store->shards[i].lists.slots);
+    assert_true(expected > 20000 * 32);
+    assert_in_range(figures(f).used_bytes, expected - 4 * 1024, expected + 4 * 1024);
+    fixture_destroy(f);
+}
+
 static void what_is_too_large_is_refused(void **state)
 {
     struct fixture *f = fixture_create(1 << 20, 0);
@@ -287,20 +306,29 @@ static void eviction_spares_what_was_used(void **state)
     fixture_destroy(f);
 }
 
-/* One use long ago counts for as much as the place that it gave. */
-static void a_use_renews_the_place(void **state)
+/* At most once in LRU_TOUCH_MS, and never waiting for the lock. */
+static void a_use_renews_the_place_now_and_then(void **state)
 {
     struct fixture *f = fixture_create(1 << 20, 1);
-    char path[32];
+    struct shard *shard = &f->store->shards[0];
 
     (void)state;
-    for (unsigned i = 0; i < 80; i++)
-        assert_true(put(f, numbered(path, "n", i), 10000, at_ms(i)));
-    assert_true(has(f, "/n/0", at_ms(2000)));
-    for (unsigned i = 100; i < 150; i++)
-        assert_true(put(f, numbered(path, "n", i), 10000, at_ms(2000)));
-    assert_true(has(f, "/n/0", at_ms(2000)));
-    assert_false(has(f, "/n/1", at_ms(2000)));
+    assert_true(put(f, "/old", 10, T0));
+    assert_true(put(f, "/new", 10, T0));
+    struct stored *old = shard->lru[0].oldest;
+
+    assert_true(has(f, "/old", at_ms(LRU_TOUCH_MS - 1)));
+    assert_ptr_equal(shard->lru[0].oldest, old);
+    pthread_mutex_lock(&shard->lock);
+    assert_true(has(f, "/old", at_ms(LRU_TOUCH_MS)));
+    pthread_mutex_unlock(&shard->lock);
+    assert_ptr_equal(shard->lru[0].oldest, old);
+    assert_true(has(f, "/old", at_ms(LRU_TOUCH_MS)));
+    assert_ptr_equal(shard->lru[0].newest, old);
+    assert_true(has(f, "/new", at_ms(2 * LRU_TOUCH_MS)));
+    assert_ptr_equal(shard->lru[0].oldest, old);
+    assert_true(has(f, "/old", at_ms(2 * LRU_TOUCH_MS)));
+    assert_ptr_equal(shard->lru[0].oldest, old);
     fixture_destroy(f);
 }
 
@@ -732,10 +760,11 @@ int main(void)
         cmocka_unit_test(markers_are_kept_but_not_counted),
         cmocka_unit_test(the_budget_holds),
         cmocka_unit_test(everything_charged_is_given_back),
+        cmocka_unit_test(the_indices_are_charged),
         cmocka_unit_test(what_is_too_large_is_refused),
         cmocka_unit_test(evicted_responses_that_are_read_still_count),
         cmocka_unit_test(eviction_spares_what_was_used),
-        cmocka_unit_test(a_use_renews_the_place),
+        cmocka_unit_test(a_use_renews_the_place_now_and_then),
         cmocka_unit_test(a_flood_of_user_responses_leaves_shared_ones),
         cmocka_unit_test(a_flood_of_shared_responses_leaves_user_ones),
         cmocka_unit_test(one_pool_may_use_everything),

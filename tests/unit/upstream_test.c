@@ -194,8 +194,8 @@ static unsigned count_open(struct origin *o)
 {
     unsigned n = 0;
     char byte;
-    for (unsigned i = 0; i < o->accepted; i++)
-        n += o->fds[i] >= 0 && recv(o->fds[i], &byte, 1, MSG_PEEK | MSG_DONTWAIT) != 0;
+    for (unsigned i = 0; errno = 0, i < o->accepted; i++)
+        n += o->fds[i] >= 0 && (recv(o->fds[i], &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0 || errno == EAGAIN);
     return n;
 }
 
@@ -715,7 +715,7 @@ static void answers_without_a_body_end_at_their_head(void **state)
     fetch(&c, &g, &get);
     run(&c);
     assert_hello(&g);
-    assert_int_equal(COUNT(o, accepted), 1);
+    assert_int_equal(COUNT(o, accepted), 3); /* those of HEAD are not used again */
     client_fini(&c);
     origin_stop(o);
     got_free(&g);
