@@ -20,6 +20,9 @@ struct store *budget_store(const struct store_thread *t);
  * memory. */
 void *budget_alloc(struct store_thread *t, size_t bytes, struct mono_ms now, size_t *cost) MUST_USE;
 
+/* Allocates and charges whether there is room or not. NULL: no memory. */
+void *budget_alloc_over(struct store_thread *t, size_t bytes, size_t *cost) MUST_USE;
+
 /* Charges without making room, for what cannot wait; the next who wants room makes it. */
 void budget_take(struct store *store, size_t bytes);
 void budget_return(struct store *store, size_t bytes);

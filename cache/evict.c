@@ -52,6 +52,17 @@ void *budget_alloc(struct store_thread *t, size_t bytes, struct mono_ms now, siz
     return p;
 }
 
+void *budget_alloc_over(struct store_thread *t, size_t bytes, size_t *cost)
+{
+    void *p = alloc_bytes(bytes);
+
+    if (p == NULL)
+        return NULL;
+    *cost = alloc_cost(p);
+    budget_take(t->store, *cost);
+    return p;
+}
+
 bool store_charge(struct store_thread *t, size_t bytes, struct mono_ms now)
 {
     if (bytes > load(&t->store->limit))

@@ -8,7 +8,7 @@
 #include "cache/hash.h"
 #include "cache/store.h"
 
-enum { CHUNK_MIN = 4 * 1024, ALIGNMENT = 16 };
+enum { CHUNK_MIN = 4 * 1024, PASSED_CHUNK_MAX = 64 * 1024, ALIGNMENT = 16 };
 
 /* One allocation: the struct, the texts, the caller's prepared room, the fields' table, a chunk. */
 struct layout {
@@ -257,12 +257,12 @@ static size_t chunk_capacity(const struct stored *s, uint64_t start, size_t want
     uint64_t rest = (uint64_t)s->content_length - start;
     size_t block = CHUNK_MIN;
 
-    if (s->content_length >= 0)
+    if (s->content_length >= 0 && (!s->discarded || rest < PASSED_CHUNK_MAX - sizeof(struct chunk)))
         return block_for(rest + sizeof(struct chunk)) - sizeof(struct chunk);
     if (start == 0 && wanted < CHUNK_MIN - sizeof(struct chunk))
         return block_for(wanted + sizeof(struct chunk)) - sizeof(struct chunk);
     /* As much again as there is. */
-    while (block < STORED_CHUNK_MAX && (block < start || block < wanted))
+    while (block < (s->discarded ? PASSED_CHUNK_MAX : STORED_CHUNK_MAX) && (block < start || block < wanted))
         block *= 2;
     return block - sizeof(struct chunk);
 }
@@ -273,6 +273,10 @@ static struct chunk *chunk_create(struct store_thread *t, struct stored *s, uint
     size_t capacity = chunk_capacity(s, start, wanted), cost;
     struct chunk *c = budget_alloc(t, sizeof *c + capacity, now, &cost);
 
+    /* What is passed through has to get on, even if others fill the budget with what their clients do not read. Who
+     * has read everything still holds the last chunk. */
+    if (c == NULL && s->discarded && stored_body_bytes(s) <= STORED_CHUNK_MAX)
+        c = budget_alloc_over(t, sizeof *c + capacity, &cost);
     if (c == NULL)
         return NULL;
     atomic_init(&c->refs, 1);

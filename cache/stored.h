@@ -151,7 +151,8 @@ void stored_release(struct stored *s); /* NULL is allowed; any thread */
 
 /* Appends and publishes, all of it or nothing. Chunks grow from 4 KiB to 256 KiB where the length is not known (a first
  * piece that is smaller gets a chunk of its own size: often it is the whole body); never more than the content length
- * where it is: what exceeds it is refused. */
+ * where it is: what exceeds it is refused. A body that is passed through (stored_discard_body) may exceed
+ * a full budget while no more than STORED_CHUNK_MAX of it is in memory. */
 bool stored_append(struct store_thread *t, struct stored *s, struct bytes piece, struct mono_ms now) MUST_USE;
 void stored_finish_body(struct stored *s, enum body_state state); /* COMPLETE or BROKEN */
 

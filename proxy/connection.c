@@ -38,9 +38,10 @@ struct connection {
     h2o_socket_t *sock;
     SSL_CTX *tls; /* a reference: libh2o makes the SSL only when the first byte comes, from the bare pointer */
     bool tcp, http2;
-    bool is_new;  /* no request has come yet */
-    bool ended;   /* shut down: libh2o is about to notice */
-    bool closing; /* to be shut down when its answers are out, or at close_due_ms */
+    bool is_new;    /* no request has come yet */
+    bool ended;     /* shut down: libh2o is about to notice */
+    bool read_shut; /* by the drain: no more requests are read */
+    bool closing;   /* to be shut down when its answers are out, or at close_due_ms */
     unsigned active, waiting;
 
     int64_t opened_ms; /* accepted, or out of the handshake */
@@ -612,13 +613,21 @@ void hangup_watch(struct connections *all, struct hangup *h, h2o_req_t *req)
     h->watch = (struct watch){.ready = on_hangup, .fd = -1};
     if (req->version >= 0x200)
         return;
-    h->watch.fd = h2o_socket_get_fd(req->conn->callbacks->get_socket(req->conn));
+    h2o_socket_t *sock = req->conn->callbacks->get_socket(req->conn);
+    struct connection *c = of_socket(sock);
+
+    /* It would be our own shutdown that is seen: a request that was on its way when the drain began is answered. */
+    if (c == NULL || c->read_shut)
+        return;
+    h->watch.fd = h2o_socket_get_fd(sock);
     /* Where the kernel has no room for it, the client's leaving is noticed when it is answered. */
     (void)watch_add(all->loop, &h->watch, EPOLLRDHUP);
 }
 
 void hangup_unwatch(struct connections *all, struct hangup *h)
 {
+    if (h->watch.fd < 0)
+        return;
     watch_remove(all->loop, &h->watch);
 }
 
@@ -689,8 +698,10 @@ static int drain_http1(h2o_req_t *req, void *data)
 
     if (c == NULL || req->version != 0 || sock->input->size > 0)
         req->http1_is_persistent = 0;
-    else if (!c->is_new)
+    else if (!c->is_new) {
+        c->read_shut = true;
         shutdown(h2o_socket_get_fd(sock), SHUT_RD);
+    }
     return 0;
 }
 

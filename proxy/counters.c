@@ -1,6 +1,6 @@
 #include "proxy/counters.h"
 
-#include <pthread.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -120,10 +120,10 @@ static double quantile_ms(const uint64_t sum[HISTOGRAM_BUCKETS], double q)
         n += sum[i];
     if (n == 0)
         return -1;
-    uint64_t rank = (uint64_t)(q * (double)(n - 1)) + 1;
+    uint64_t rank = (uint64_t)ceil(q * (double)n); /* nearest rank */
 
     for (unsigned i = 0; i < HISTOGRAM_BUCKETS; i++)
-        if ((seen += sum[i]) >= rank)
+        if ((seen += sum[i]) >= rank && seen > 0)
             return bucket_middle(i) / 1000;
     return -1;
 }

@@ -850,25 +850,34 @@ static bool must_pause(struct fill *fill)
     return false;
 }
 
+static bool append(struct fill *fill, struct bytes piece)
+{
+    return stored_append(fill->worker->store, fill->response, piece, loop_now(fill->worker->loop));
+}
+
 static bool on_body(struct fetch *fetch, void *data, struct bytes piece)
 {
     struct fill *fill = data;
-    struct worker *w = fill->worker;
-    size_t object_max = fill->hold->snapshot->conf->memory_object_bytes_max;
+    bool appended = false;
 
     (void)fetch;
-    if (fill->kept && fill->produced + piece.n > object_max)
-        keep_no_longer(fill);
-    if (!fill->kept && must_pause(fill))
-        return false;
-    if (!stored_append(w->store, fill->response, piece, loop_now(w->loop))) {
-        if (fill->kept)
+    if (fill->kept) {
+        bool fits = fill->produced + piece.n <= fill->hold->snapshot->conf->memory_object_bytes_max;
+
+        appended = fits && append(fill, piece);
+        if (!appended)
             keep_no_longer(fill);
-        /* with everything evicted there is no room: what readers have taken makes some */
-        if (!stored_append(w->store, fill->response, piece, loop_now(w->loop))) {
-            atomic_store(&fill->flight->paused, true);
+        if (end_if_abandoned(fill))
+            return true;
+    }
+    if (!appended && must_pause(fill))
+        return false;
+    if (!appended && !append(fill, piece)) {
+        /* until readers have taken more of it (flight_consumed); one that just did may have missed the flag */
+        atomic_store(&fill->flight->paused, true);
+        if (!append(fill, piece))
             return false;
-        }
+        atomic_store(&fill->flight->paused, false);
     }
     fill->produced += piece.n;
     flight_tell_body(fill->flight);

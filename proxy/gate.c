@@ -113,8 +113,7 @@ static void conn_leave_idle(struct gate_conn *conn)
     link_remove(&conn->link);
 }
 
-/* The lock keeps the descriptor from being closed meanwhile (gate_conn_closed comes before close). The fetch of another
- * thread that picks the connection up in this very moment has it die before an answer, and is sent again. */
+/* The lock keeps the descriptor from being closed meanwhile (gate_conn_closed comes before close). */
 static void conn_shut(struct gate_conn *conn)
 {
     char rest[4096];
@@ -217,6 +216,30 @@ void gate_conn_used(struct gate_conn *conn, struct gate_ticket *ticket)
     conn_leave_idle(conn);
     expect_no_more(ticket);
     pthread_mutex_unlock(&b->lock);
+}
+
+static struct gate_conn *find_idle(const struct gate_pool *pool, uint16_t port)
+{
+    const struct server *s = pool->server;
+    for (struct gate_link *l = s->idle.prev; l != &s->idle; l = l->prev) {
+        struct gate_conn *conn = OF(struct gate_conn, link, l);
+        if (conn->pool == pool && conn->port == port)
+            return conn;
+    }
+    return NULL;
+}
+
+struct gate_conn *gate_conn_claim(struct gate_pool *pool, struct gate_ticket *ticket, uint16_t port)
+{
+    struct backend *b = pool->server->backend;
+    pthread_mutex_lock(&b->lock);
+    struct gate_conn *conn = find_idle(pool, port);
+    if (conn != NULL) {
+        conn_leave_idle(conn);
+        expect_no_more(ticket);
+    }
+    pthread_mutex_unlock(&b->lock);
+    return conn;
 }
 
 void gate_conn_idle(struct gate_conn *conn, struct mono_ms now)

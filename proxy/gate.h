@@ -56,6 +56,7 @@ struct gate_conn {
     struct gate_link link; /* in the server's idle list, when idle */
     struct gate_pool *pool;
     int fd;
+    uint16_t port;   /* its own; 0: none (unix) */
     bool idle, dead; /* dead: shut down, only waits to be closed */
     int64_t idle_since_ms;
 };
@@ -109,6 +110,10 @@ void gate_conn_opened(struct gate_conn *conn, struct gate_pool *pool, struct gat
 void gate_conn_used(struct gate_conn *conn, struct gate_ticket *ticket);
 void gate_conn_idle(struct gate_conn *conn, struct mono_ms now);
 void gate_conn_closed(struct gate_conn *conn);
+
+/* The idle connection with that port of its own, used by the ticket from now on. NULL: there is none; it was shut down.
+ */
+struct gate_conn *gate_conn_claim(struct gate_pool *pool, struct gate_ticket *ticket, uint16_t port);
 
 /* Shuts an idle connection down, so that nothing uses it again. */
 void gate_conn_kill(struct gate_conn *conn);

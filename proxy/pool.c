@@ -558,11 +558,41 @@ void transfer_end(struct transfer *t)
         forget_nascent(t->nascent);
 }
 
+/* What a reused connection is known by when libcurl is about to send on it. */
+static uint16_t own_port(int fd)
+{
+    struct sockaddr_storage a;
+    socklen_t n = sizeof(a);
+    if (getsockname(fd, (struct sockaddr *)&a, &n) != 0)
+        return 0;
+    if (a.ss_family == AF_INET)
+        return ntohs(((struct sockaddr_in *)&a)->sin_port);
+    return a.ss_family == AF_INET6 ? ntohs(((struct sockaddr_in6 *)&a)->sin6_port) : 0;
+}
+
+/* libcurl has just looked whether the connection is alive, but takes waiting input for life; and another thread may
+ * have shut it down since. */
+bool transfer_may_send(struct transfer *t, uint16_t port)
+{
+    char byte;
+
+    if (t->conn != NULL || t->pool->gate.server->unix_path != NULL) /* opened for it, or not to be told apart */
+        return true;
+    struct gate_conn *gate = gate_conn_claim(&t->pool->gate, t->ticket, port);
+    if (gate == NULL)
+        return false;
+    t->conn = OF(struct conn, gate, gate);
+    t->conn->user = t;
+    return recv(gate->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN;
+}
+
 void transfer_give(struct transfer *t)
 {
     struct pool *pool = t->pool;
 
     if (t->conn != NULL) {
+        if (t->conn->gate.port == 0)
+            t->conn->gate.port = own_port(t->conn->watch.fd);
         t->conn->user = NULL;
         gate_conn_idle(&t->conn->gate, loop_now(pool->all->loop));
         t->conn = NULL;

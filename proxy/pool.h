@@ -63,6 +63,9 @@ void transfer_begin(struct transfer *t);
 void transfer_end(struct transfer *t);
 /* Its connection, if it has one and it is still open, is idle from now on. */
 void transfer_give(struct transfer *t);
+/* When libcurl is about to send (CURLOPT_PREREQFUNCTION, which gives the connection's own port). False: it must not:
+ * the connection that it has chosen is of no more use. */
+bool transfer_may_send(struct transfer *t, uint16_t port);
 /* From the head's callback: the body ends where the connection does. */
 void transfer_until_close(struct transfer *t);
 /* It has ended well, as libcurl sees it. But a TLS connection that ends without close_notify may have been cut by

@@ -152,14 +152,15 @@ static int64_t age_of(struct request *r, const struct stored *s)
     return freshness_age_ms(&s->lifetimes, s->response_time, loop_now(r->worker->loop));
 }
 
+/* Whole seconds, so that Age and ttl add up to the lifetime; negative once it is stale (RFC 9211 section 2.4). */
 static void say_ttl(struct request *r, const struct stored *s, int64_t age_ms)
 {
-    int64_t left = s->lifetimes.fresh_ms - age_ms;
+    bool fresh =
+        age_ms < s->lifetimes.fresh_ms && !atomic_load_explicit(&((struct stored *)s)->expired, memory_order_relaxed);
+    int64_t left = s->lifetimes.fresh_ms / 1000 - age_ms / 1000;
 
-    if (atomic_load_explicit(&((struct stored *)s)->expired, memory_order_relaxed) && left > 0)
-        left = 0;
     r->status.has_ttl = true;
-    r->status.ttl_s = left >= 0 ? left / 1000 : -((-left + 999) / 1000);
+    r->status.ttl_s = fresh ? (left > 0 ? left : 0) : (left < 0 ? left : -1);
 }
 
 static void respond_stale(struct request *r, struct stored *s, const char *detail)
@@ -612,6 +613,7 @@ static struct request *request_create(h2o_req_t *req, struct worker *w)
     r->connection = connection_of(req);
     r->begin_us = now_us();
     r->waiter.wake = on_wake;
+    r->status.fwd = FWD_BYPASS; /* until memory has been asked: what weir refuses is no hit */
     w->requests_open++;
     return r;
 }
@@ -633,8 +635,6 @@ int request_handle(h2o_handler_t *self, h2o_req_t *req)
         respond_problem(r, verdict.status, verdict.why, -1);
         return 0;
     }
-    if (w->stopping)
-        guard_close_after(req);
     if (r->hold->snapshot->conf->expose_health && health_public(r))
         return 0;
     route(r);

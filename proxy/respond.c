@@ -272,6 +272,9 @@ static void start(struct request *r, int status, size_t content_length)
     assert(!r->started);
     stop_parking(r);
     r->started = true;
+    /* HTTP/2 has been told by GOAWAY */
+    if (!r->in.http2 && atomic_load_explicit(&r->worker->shared->draining, memory_order_relaxed))
+        r->req->http1_is_persistent = 0;
     r->req->res.status = status;
     r->req->res.reason = status_reason(status);
     r->req->res.content_length = content_length;

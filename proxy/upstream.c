@@ -35,7 +35,7 @@ struct fetch {
     struct timer timer;
 
     unsigned sent_here; /* times that t has sent it */
-    bool retried, twice, refused, paused, cancelled, safe;
+    bool retried, twice, stale, refused, paused, cancelled, safe;
     enum fetch_end end;
 
     /* the request; all in `memory` */
@@ -367,10 +367,15 @@ static void ended_with(struct fetch *f, enum fetch_end end)
 static void on_ended(struct transfer *t, CURLcode code)
 {
     struct fetch *f = t->user;
-    if (f->cancelled)
+    if (f->cancelled) {
         drop_and_free(f);
-    else
+    } else if (f->stale) { /* nothing was sent; libcurl has closed that connection and takes the next, or a new one */
+        f->stale = false;
+        drop_transfer(f);
+        put_off(f, TODO_BEGIN);
+    } else {
         ended_with(f, judge(f, code));
+    }
 }
 
 static void on_connecting(struct transfer *t)
@@ -386,10 +391,14 @@ static int on_send(void *data, char *ip, char *local_ip, int port, int local_por
 {
     struct transfer *t = data;
     struct fetch *f = t->user;
-    (void)ip, (void)local_ip, (void)port, (void)local_port;
+    (void)ip, (void)local_ip, (void)port;
 
     if (f->cancelled)
         return CURL_PREREQFUNC_ABORT;
+    if (f->sent_here == 0 && !transfer_may_send(t, (uint16_t)local_port)) {
+        f->stale = true;
+        return CURL_PREREQFUNC_ABORT;
+    }
     if (f->sent_here > 0 && (!f->safe || f->retried)) {
         f->twice = true;
         return CURL_PREREQFUNC_ABORT;
