@@ -12,8 +12,9 @@
 
 #include "cache/thread.h"
 
-/* Before there are threads. Whoever evicts frees what other threads allocated: glibc's arenas, one for each thread, would
- * each keep the holes of its worst time (measured: half as much again as is in use). Other allocators do not mind. */
+/* Before there are threads. Whoever evicts frees what other threads allocated: glibc's arenas, one for each thread,
+ * would each keep the holes of its worst time (measured: half as much again as is in use). Other allocators do not
+ * mind. */
 void alloc_prepare(void);
 
 void *alloc_bytes(size_t bytes) MUST_USE;

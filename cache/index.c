@@ -104,7 +104,8 @@ static bool compare_words(const void *word, const void *wanted_word)
 
     if (((uintptr_t)word ^ (uintptr_t)wanted_word) >> TAG_SHIFT != 0)
         return false;
-    /* Most likely it is the one: its key's text, which follows the struct, and its counters come along with the hash. */
+    /* Most likely it is the one: its key's text, which follows the struct, and its counters come along with the hash.
+     */
     __builtin_prefetch((const char *)id + sizeof(struct stored));
     __builtin_prefetch((const char *)id + offsetof(struct stored, refs), 1);
     TSAN_ACQUIRE(id);

@@ -1,8 +1,8 @@
 /*
  * A shard's table from key to response: a ck_rhs that many read without a lock while one writes.
  *
- * The table holds words that carry sixteen bits of the hash above the pointer: a lookup looks at no response but (nearly
- * always) the one that it finds. (libck's own packing is off in Debian's build.)
+ * The table holds words that carry sixteen bits of the hash above the pointer: a lookup looks at no response but
+ * (nearly always) the one that it finds. (libck's own packing is off in Debian's build.)
  *
  * Threads  index_get: any thread in an epoch section, or under the shard's lock. All else under the shard's lock.
  */

@@ -271,8 +271,7 @@ static bool put(struct store_thread *t, struct shard *shard, struct stored *s, s
 {
     if (s->in_table)
         return true;
-    if (s->evicted ||
-        purge_log_covers(&t->store->purges, s->url_hash, (struct bytes){s->key.p, s->key_url_n}, s->born))
+    if (s->evicted || purge_log_covers(&t->store->purges, s->url_hash, (struct bytes){s->key.p, s->key_url_n}, s->born))
         return false;
     if (!index_set(&shard->index, t, s, previous))
         return false;

@@ -39,23 +39,24 @@ struct key_hash store_hash(const struct store *store, struct bytes key);
 
 /* What is stored under exactly these key bytes, whatever kind it is (stored.h), fresh or stale; NULL on a miss. Takes
  * no lock. A use, as far as eviction is concerned: the LRU position is renewed at most once in LRU_TOUCH_MS, and then
- * only if the shard's lock is free. */
+ * only if the shard's lock is free; eviction passes over what was used since. */
 struct stored *store_acquire(struct store_thread *t, struct key_hash hash, struct bytes key,
                              struct mono_ms now) MUST_USE;
 
 /* Takes the place of what is stored under the same key. The caller keeps its own reference. Makes room first. False:
- * too large for the budget, or out of memory, or `born` (stored.h) is older than a purge that covers it
- * (store_purge_*): the check and the insertion are one step. */
+ * too large for the budget, or out of memory, or its body is not complete, or it has been stored and has left already,
+ * or `born` (stored.h) is older than a purge that covers it (store_purge_*): the check and the insertion are one step.
+ */
 bool store_put(struct store_thread *t, struct stored *s, struct mono_ms now) MUST_USE;
 
 /* Removes that very object, if it is still the one stored. */
 void store_remove(struct store_thread *t, struct stored *s);
 
-/* Purges take effect for all that was born (store_birth) before the call returns; what is born later is not touched.
- * soft: marks stale (stored_expire) instead of dropping. Markers (STORED_VARY, STORED_PASS) are dropped silently in
- * hard purges and not counted. Returns how many responses were dropped or marked. url: key.h's url part, all scopes and
- * variants. prefix: see key_url_has_prefix. store_purge_prefix and _all take each shard's lock in turn, in bounded
- * steps. */
+/* Purges take effect, by the time the call returns, for all that was born (store_birth) before it began; what is born
+ * later is not touched. soft: marks stale (stored_expire) instead of dropping; what is marked already does not count.
+ * Markers (STORED_VARY, STORED_PASS) are dropped silently in hard purges and not counted. Returns how many responses
+ * were dropped or marked. url: key.h's url part, all scopes and variants. prefix: see key_url_has_prefix.
+ * store_purge_prefix and _all take each shard's lock in turn, in bounded steps. */
 size_t store_purge_url(struct store_thread *t, struct bytes key_url, bool soft);
 size_t store_purge_prefix(struct store_thread *t, struct bytes url_prefix, bool soft);
 size_t store_purge_all(struct store_thread *t, bool soft);

@@ -1,10 +1,12 @@
 /*
- * Many threads do everything with the store at once, for a bounded time; each answer is checked against what was allowed.
+ * Many threads do everything with the store at once, for a bounded time; each answer is checked against what was
+ * allowed.
  */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <setjmp.h>
 #include <stdint.h>
+
 #include <cmocka.h>
 
 #include <pthread.h>
@@ -22,8 +24,8 @@ enum {
     GROUPS = 8,
     KEYS = 2000,
     HOT = 16,
-    HELD = 8,  /* references that a thread keeps for a while */
-    LIVE = 4,  /* bodies that grow while others read them */
+    HELD = 8, /* references that a thread keeps for a while */
+    LIVE = 4, /* bodies that grow while others read them */
     RUN_MS = STRESS_MS,
     PATIENCE_MS = 20000, /* a busy machine may need longer to come to everything */
     LIMIT = 4 << 20,

@@ -1,7 +1,8 @@
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <setjmp.h>
 #include <stdint.h>
+
 #include <cmocka.h>
 
 #include "cache/alloc.h"
@@ -287,6 +288,32 @@ static void evicted_responses_that_are_read_still_count(void **state)
         stored_release(held[i]);
     }
     assert_int_equal(atomic_load(&f->store->lingering), 0);
+    fixture_destroy(f);
+}
+
+/* A thread that loses its processor in the middle of a lookup holds up what was evicted, all of it. That is not evicted
+ * for a second time: the store would be empty in no time, and then refuse. */
+static void a_lookup_that_stops_does_not_empty_the_store(void **state)
+{
+    struct fixture *f = fixture_create(1 << 20, 4);
+    struct store_thread *stopped = store_thread_create(f->store);
+    char path[32];
+    uint64_t before;
+
+    (void)state;
+    for (unsigned i = 0; figures(f).evicted == 0; i++)
+        assert_true(put(f, numbered(path, "n", i), 10000, T0));
+    before = figures(f).objects;
+    ck_epoch_begin(&stopped->record, NULL);
+    for (unsigned i = 0; i < 50; i++)
+        assert_true(put(f, numbered(path, "m", i), 10000, T0));
+    assert_true(figures(f).used_bytes > 1 << 20);
+    assert_in_range(figures(f).objects, before * 3 / 4, before + 13);
+    ck_epoch_end(&stopped->record, NULL);
+    assert_true(put(f, "/last", 10000, T0));
+    store_thread_poll(f->t);
+    assert_true(figures(f).used_bytes <= 1 << 20);
+    store_thread_destroy(stopped);
     fixture_destroy(f);
 }
 
@@ -763,6 +790,7 @@ int main(void)
         cmocka_unit_test(the_indices_are_charged),
         cmocka_unit_test(what_is_too_large_is_refused),
         cmocka_unit_test(evicted_responses_that_are_read_still_count),
+        cmocka_unit_test(a_lookup_that_stops_does_not_empty_the_store),
         cmocka_unit_test(eviction_spares_what_was_used),
         cmocka_unit_test(a_use_renews_the_place_now_and_then),
         cmocka_unit_test(a_flood_of_user_responses_leaves_shared_ones),

@@ -1,7 +1,8 @@
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <setjmp.h>
 #include <stdint.h>
+
 #include <cmocka.h>
 
 #include "cache/alloc.h"
@@ -50,7 +51,8 @@ static void keeps_copies_of_what_it_is_given(void **state)
 {
     struct fixture *f = *state;
     char name[] = "x-field", orig[] = "X-Field", value[] = "value", spec[] = "accept";
-    struct field fields[] = {{{name, 7}, orig, {value, 5}}, {{name, 7}, name, BYTES_NONE}, {{name, 7}, NULL, {value, 5}}};
+    struct field fields[] = {
+        {{name, 7}, orig, {value, 5}}, {{name, 7}, name, BYTES_NONE}, {{name, 7}, NULL, {value, 5}}};
     struct made_key m;
 
     make_key(&m, "/copied", NULL);
@@ -326,8 +328,8 @@ static bool refuse_nth(size_t bytes)
     return allocations++ == refuse_at;
 }
 
-/* Memory that runs out at any allocation fails the call and nothing else: called again, it goes through, and the body is
- * right. Method: fail the first allocation, then the second, and so on, until none is left to fail. */
+/* Memory that runs out at any allocation fails the call and nothing else: called again, it goes through, and the body
+ * is right. Method: fail the first allocation, then the second, and so on, until none is left to fail. */
 static void survives_when_memory_runs_out(void **state)
 {
     struct fixture *f = *state;
