@@ -223,16 +223,15 @@ static bool settle(struct store_thread *t)
 
 bool store_make_room(struct store_thread *t, size_t wanted, struct mono_ms now)
 {
-    size_t bytes;
-
-    while ((bytes = excess(t->store)) > 0) {
+    while (excess(t->store) > 0) {
         bool stuck = lingers_too_much(t->store) && !settle(t);
+        size_t bytes = excess(t->store);
 
+        if (bytes == 0)
+            return true;
         /* What is as good as free already is not to be evicted for again. */
         if (stuck && bytes > wanted)
             bytes = wanted;
-        if (excess(t->store) == 0)
-            return true;
         bool evicted = evict(t, now, bytes) > 0;
 
         store_thread_poll(t);

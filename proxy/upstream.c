@@ -395,16 +395,16 @@ static int on_send(void *data, char *ip, char *local_ip, int port, int local_por
 
     if (f->cancelled)
         return CURL_PREREQFUNC_ABORT;
-    if (f->sent_here == 0 && !transfer_may_send(t, (uint16_t)local_port)) {
-        f->stale = true;
-        return CURL_PREREQFUNC_ABORT;
-    }
     if (f->sent_here > 0 && (!f->safe || f->retried)) {
         f->twice = true;
         return CURL_PREREQFUNC_ABORT;
     }
     if (f->sent_here > 0)
         f->retried = true;
+    if (!transfer_may_send(t, (uint16_t)local_port)) {
+        f->stale = true;
+        return CURL_PREREQFUNC_ABORT;
+    }
     f->sent_here++;
     enter_phase(f, PHASE_SENT, f->ticket.limits.first_byte_ms);
     gate_count_sent(f->ticket.backend);
