@@ -45,6 +45,14 @@ static inline bool bytes_eq_nocase(struct bytes a, struct bytes b)
     return true;
 }
 
+static inline bool bytes_is_one_of(struct bytes s, const struct bytes *words, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (bytes_eq(s, words[i]))
+            return true;
+    return false;
+}
+
 static inline bool bytes_starts(struct bytes s, struct bytes prefix)
 {
     return s.n >= prefix.n && (prefix.n == 0 || memcmp(s.p, prefix.p, prefix.n) == 0);

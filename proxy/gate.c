@@ -209,37 +209,16 @@ void gate_conn_opened(struct gate_conn *conn, struct gate_pool *pool, struct gat
     pthread_mutex_unlock(&b->lock);
 }
 
-void gate_conn_used(struct gate_conn *conn, struct gate_ticket *ticket)
+bool gate_conn_used(struct gate_conn *conn, struct gate_ticket *ticket)
 {
     struct backend *b = conn->pool->server->backend;
     pthread_mutex_lock(&b->lock);
+    bool alive = !conn->dead;
     conn_leave_idle(conn);
-    expect_no_more(ticket);
-    pthread_mutex_unlock(&b->lock);
-}
-
-static struct gate_conn *find_idle(const struct gate_pool *pool, uint16_t port)
-{
-    const struct server *s = pool->server;
-    for (struct gate_link *l = s->idle.prev; l != &s->idle; l = l->prev) {
-        struct gate_conn *conn = OF(struct gate_conn, link, l);
-        if (conn->pool == pool && conn->port == port)
-            return conn;
-    }
-    return NULL;
-}
-
-struct gate_conn *gate_conn_claim(struct gate_pool *pool, struct gate_ticket *ticket, uint16_t port)
-{
-    struct backend *b = pool->server->backend;
-    pthread_mutex_lock(&b->lock);
-    struct gate_conn *conn = find_idle(pool, port);
-    if (conn != NULL) {
-        conn_leave_idle(conn);
+    if (alive)
         expect_no_more(ticket);
-    }
     pthread_mutex_unlock(&b->lock);
-    return conn;
+    return alive;
 }
 
 void gate_conn_idle(struct gate_conn *conn, struct mono_ms now)

@@ -107,13 +107,9 @@ void gate_pool_fini(struct gate_pool *pool); /* after its last connection was cl
 
 /* A connection's life: opened (for a ticket), used (by a ticket), idle, closed (before its descriptor is). */
 void gate_conn_opened(struct gate_conn *conn, struct gate_pool *pool, struct gate_ticket *ticket, int fd);
-void gate_conn_used(struct gate_conn *conn, struct gate_ticket *ticket);
+bool gate_conn_used(struct gate_conn *conn, struct gate_ticket *ticket); /* false: it is dead */
 void gate_conn_idle(struct gate_conn *conn, struct mono_ms now);
 void gate_conn_closed(struct gate_conn *conn);
-
-/* The idle connection with that port of its own, used by the ticket from now on. NULL: there is none; it was shut down.
- */
-struct gate_conn *gate_conn_claim(struct gate_pool *pool, struct gate_ticket *ticket, uint16_t port);
 
 /* Shuts an idle connection down, so that nothing uses it again. */
 void gate_conn_kill(struct gate_conn *conn);

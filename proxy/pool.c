@@ -26,6 +26,7 @@ struct pool {
     CURLSH *share; /* TLS sessions */
     CURLU *url;    /* taken apart once: that is an eighth of a fetch's instructions */
     struct curl_slist *connect_to;
+    struct conn *conns;
     struct transfer *spare;
     unsigned nspare, active;
     struct timer timer;
@@ -38,7 +39,9 @@ struct conn {
     struct gate_conn gate;
     struct watch watch;
     struct pool *pool;
-    struct transfer *user; /* NULL: idle */
+    struct transfer *user;    /* NULL: idle */
+    struct conn *prev, *next; /* in the pool's list */
+    uint16_t port;            /* its own; 0: not known, or none (unix) */
     uint32_t wanted, watched;
     bool foreign;         /* not a connection (the resolver's) */
     struct conn *nascent; /* the next in its transfer's list of those not known to be connected */
@@ -150,7 +153,10 @@ static struct conn *conn_create(struct pool *pool, int fd)
     struct pools *pools = pool->all;
     struct conn *conn = h2o_mem_alloc(sizeof(*conn));
 
-    *conn = (struct conn){.pool = pool, .watch = {.ready = on_ready, .fd = fd}};
+    *conn = (struct conn){.pool = pool, .watch = {.ready = on_ready, .fd = fd}, .next = pool->conns};
+    if (conn->next != NULL)
+        conn->next->prev = conn;
+    pool->conns = conn;
     if ((size_t)fd >= pools->nfds) {
         size_t n = (size_t)fd * 2 + 64;
         pools->by_fd = h2o_mem_realloc(pools->by_fd, n * sizeof(*pools->by_fd));
@@ -184,6 +190,9 @@ static bool nascent_remove(struct conn *conn)
 static void conn_destroy(struct conn *conn)
 {
     nascent_remove(conn);
+    *(conn->prev != NULL ? &conn->prev->next : &conn->pool->conns) = conn->next;
+    if (conn->next != NULL)
+        conn->next->prev = conn->prev;
     unwatch(conn);
     conn->pool->all->by_fd[conn->watch.fd] = NULL;
     if (conn->user != NULL && conn->user->conn == conn)
@@ -256,15 +265,18 @@ static int close_socket(void *data, curl_socket_t fd)
     return close(fd);
 }
 
-static void use(struct transfer *t, struct conn *conn)
+/* Another transfer that had it is done with it then, even if its end has not been told yet. False: it is dead. */
+static bool use(struct transfer *t, struct conn *conn)
 {
     if (t->conn == conn && conn->user == t)
-        return;
+        return true;
     t->conn = conn;
     if (conn->user == t) /* its first try, after another one */
-        return;
+        return true;
+    if (conn->user != NULL && conn->user->conn == conn)
+        conn->user->conn = NULL;
     conn->user = t;
-    gate_conn_used(&conn->gate, t->ticket);
+    return gate_conn_used(&conn->gate, t->ticket);
 }
 
 /* The end of a wish to hear. */
@@ -558,7 +570,7 @@ void transfer_end(struct transfer *t)
         forget_nascent(t->nascent);
 }
 
-/* What a reused connection is known by when libcurl is about to send on it. */
+/* What a connection is known by when libcurl is about to send on it. */
 static uint16_t own_port(int fd)
 {
     struct sockaddr_storage a;
@@ -570,20 +582,38 @@ static uint16_t own_port(int fd)
     return a.ss_family == AF_INET6 ? ntohs(((struct sockaddr_in6 *)&a)->sin6_port) : 0;
 }
 
+static struct conn *find_by_port(const struct pool *pool, uint16_t port)
+{
+    struct conn *conn = pool->conns;
+    while (conn != NULL && (conn->foreign || conn->port != port))
+        conn = conn->next;
+    return conn;
+}
+
+static void learn_port(struct transfer *t, uint16_t port)
+{
+    for (struct conn *conn = t->nascent; conn != NULL; conn = conn->nascent)
+        if (own_port(conn->watch.fd) == port)
+            conn->port = port;
+    if (t->conn->port == 0 && own_port(t->conn->watch.fd) == port)
+        t->conn->port = port;
+}
+
 /* libcurl has just looked whether the connection is alive, but takes waiting input for life; and another thread may
  * have shut it down since. */
 bool transfer_may_send(struct transfer *t, uint16_t port)
 {
     char byte;
 
-    if (t->conn != NULL || t->pool->gate.server->unix_path != NULL) /* opened for it, or not to be told apart */
+    if (t->pool->gate.server->unix_path != NULL) /* connections cannot be told apart */
         return true;
-    struct gate_conn *gate = gate_conn_claim(&t->pool->gate, t->ticket, port);
-    if (gate == NULL)
-        return false;
-    t->conn = OF(struct conn, gate, gate);
-    t->conn->user = t;
-    return recv(gate->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN;
+    if (t->conn != NULL) { /* opened for it */
+        learn_port(t, port);
+        return true;
+    }
+    struct conn *conn = find_by_port(t->pool, port);
+    return conn != NULL && use(t, conn) && recv(conn->watch.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 &&
+           errno == EAGAIN;
 }
 
 void transfer_give(struct transfer *t)
@@ -591,8 +621,6 @@ void transfer_give(struct transfer *t)
     struct pool *pool = t->pool;
 
     if (t->conn != NULL) {
-        if (t->conn->gate.port == 0)
-            t->conn->gate.port = own_port(t->conn->watch.fd);
         t->conn->user = NULL;
         gate_conn_idle(&t->conn->gate, loop_now(pool->all->loop));
         t->conn = NULL;

@@ -191,7 +191,8 @@ def test_a_large_answer_over_tls_is_whole_and_not_encrypted_all_at_once(origin, 
     for _ in range(2):
         assert w.http1(address=address, tls=trusting(c), server_name="api.test").get("/x").body == body
         assert w.http2(address=address, tls=trusting(c, ["h2"]), server_name="api.test").get("/x").body == body
-    assert w.rss_kb() - before < 16 * 1024 * SLOW
+    if SLOW == 1: # a sanitizer keeps what is freed for a while
+        assert w.rss_kb() - before < 16 * 1024
     assert origin.count() == 1
 
 

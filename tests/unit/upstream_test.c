@@ -1083,6 +1083,53 @@ static void an_unsafe_request_is_never_sent_again(void **state)
     check_resend(dies_reset, 3, true, &post, FETCH_RESET, 1, 0);
 }
 
+/* Two idle connections, both of which die when they are used: libcurl by itself would go through both. */
+static void libcurls_own_retries_count_too(void **state)
+{
+    struct origin *o = ORIGIN(OK_HELLO, OK_HELLO, {NULL, 0, CLOSE}, {NULL, 0, CLOSE}, OK_HELLO);
+    struct client c;
+    struct got g = {0}, h = {0};
+    (void)state;
+
+    origin_hold(o, 2);
+    client_open(&c, o);
+    fetch(&c, &g, &get);
+    fetch(&c, &h, &get);
+    run(&c);
+    assert_int_equal(COUNT(o, accepted), 2);
+    got_free(&g);
+    fetch(&c, &g, &get);
+    run(&c);
+    assert_int_equal(g.end, FETCH_RESET);
+    assert_int_equal(g.sent, 2);
+    assert_int_equal(COUNT(o, nrequests), 4);
+    client_fini(&c);
+    origin_stop(o);
+    got_free(&g);
+    got_free(&h);
+}
+
+static void an_unsafe_request_goes_out_on_a_connection_of_its_own(void **state)
+{
+    struct origin *o = ORIGIN(OK_HELLO);
+    struct client c;
+    struct got g = {0};
+    (void)state;
+
+    client_open(&c, o);
+    get_hello(&c, 1);
+    fetch(&c, &g, &post);
+    run(&c);
+    assert_hello(&g);
+    assert_int_equal(COUNT(o, accepted), 2);
+    get_hello(&c, 1); /* and later ones may use it */
+    get_hello(&c, 1);
+    assert_int_equal(COUNT(o, accepted), 2);
+    client_fini(&c);
+    origin_stop(o);
+    got_free(&g);
+}
+
 /* Servers */
 
 static void add_refusing(struct client *c, uint16_t port)
@@ -1883,6 +1930,8 @@ int main(void)
         cmocka_unit_test(an_idle_connection_is_closed_after_keepalive),
         cmocka_unit_test(a_safe_request_is_sent_again_once_if_nothing_of_an_answer_came),
         cmocka_unit_test(an_unsafe_request_is_never_sent_again),
+        cmocka_unit_test(libcurls_own_retries_count_too),
+        cmocka_unit_test(an_unsafe_request_goes_out_on_a_connection_of_its_own),
         cmocka_unit_test(a_server_that_refuses_is_passed_over_for_another),
         cmocka_unit_test(requests_are_shared_out_to_the_servers),
         cmocka_unit_test(servers_may_be_unix_ipv6_or_named),

@@ -1,0 +1,231 @@
+#include "proxy/answer.h"
+
+#include <stdlib.h>
+
+#include "policies/forward.h"
+#include "policies/http_date.h"
+#include "proxy/respond.h"
+#include "proxy/variant.h"
+
+enum { VALIDATE_MS = 3600 * 1000 }; /* stale responses are kept so much longer for their validators */
+
+/* End-to-end fields, without those that weir writes itself. Returns how many. */
+static size_t end_to_end(struct fields in, struct field out[ANSWER_FIELDS_MAX])
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < in.n && n < ANSWER_FIELDS_MAX; i++) {
+        struct bytes name = in.v[i].name;
+
+        if (forward_is_hop_by_hop(name, in) || bytes_eq(name, BYTES_LIT("content-length")))
+            continue;
+        out[n++] = in.v[i];
+    }
+    return n;
+}
+
+/* What is stored has its age reckoned anew for each answer (RFC 9111 section 4.2.3). */
+static size_t without_age(struct field *fields, size_t n)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < n; i++)
+        if (!bytes_eq(fields[i].name, BYTES_LIT("age")))
+            fields[kept++] = fields[i];
+    return kept;
+}
+
+static struct wall_s date_of(struct fields fields, struct wall_s now)
+{
+    struct wall_s date;
+
+    return http_date_parse(fields_value(fields, BYTES_LIT("date")), now, &date) ? date : now;
+}
+
+static struct lifetimes lifetimes_of(const struct ask *ask, int status, struct fields fields,
+                                     const struct cache_control *cc)
+{
+    const struct conf_route *route = ask->route->conf;
+    struct mono_ms now = loop_now(ask->worker->loop);
+
+    struct lifetimes l = freshness_of(&(struct freshness_facts){
+        .status = status,
+        .fields = fields,
+        .cc = cc,
+        .tier = route->ttl != NULL ? &route->ttl->tier : NULL,
+        .ignore_origin = route->ignore_origin,
+        .user_scope = ask->user_scope,
+        .request_time = ask->sent_wall,
+        .response_time = loop_wall(ask->worker->loop),
+        .response_delay_ms = mono_since_ms(ask->sent, now),
+        .random = (uint32_t)worker_random(ask->worker),
+    });
+
+    /* The fields that no-cache="..." lists must not be reused without validation (RFC 9111 section 5.2.2.4); neither is
+     * the rest. */
+    if (cc->no_cache_qualified && !route->ignore_origin)
+        l.revalidate_always = true;
+    return l;
+}
+
+bool answer_has_validator(struct fields f)
+{
+    return fields_has(f, BYTES_LIT("etag")) || fields_has(f, BYTES_LIT("last-modified"));
+}
+
+/* Past its windows a response that can be validated still saves a body. */
+static int64_t useful_ms_of(const struct answer *a)
+{
+    int64_t useful = freshness_useful_ms(&a->lifetimes);
+
+    return answer_has_validator(a->fields) && useful < INT64_MAX - VALIDATE_MS ? useful + VALIDATE_MS : useful;
+}
+
+static void decide(const struct ask *ask, struct answer *a)
+{
+    const struct conf *conf = ask->hold->snapshot->conf;
+
+    if (!ask->cacheable) {
+        a->storing = STORING_OFF;
+        return;
+    }
+    a->storing = storing_decide(&(struct storing_facts){
+        .method = ask->method,
+        .status = a->status,
+        .fields = a->fields,
+        .cc = &a->cc,
+        .lifetimes = &a->lifetimes,
+        .ignore_origin = ask->route->conf->ignore_origin,
+        .user_scope = ask->user_scope,
+        .has_authorization = ask->personal_authorization,
+        .has_personal_cookie = ask->personal_cookie,
+    });
+    if (a->storing == STORING_OK && a->content_length > (int64_t)conf->memory_object_bytes_max)
+        a->storing = STORING_TOO_LARGE;
+}
+
+/* The answer names nothing that the marker does not name already (many an error page has no Vary at all): the marker
+ * stays, which costs hits at most. A spec that names something else takes its place (RFC 9111 section 4.1: the newest
+ * counts). */
+static void keep_spec(struct answer *a, struct bytes marker)
+{
+    char text[2 * VARY_SPEC_MAX + 1], united[VARY_SPEC_MAX];
+    struct field vary = {BYTES_LIT("vary"), NULL, {text, 0}};
+    size_t n = a->spec_n, united_n;
+
+    if (n > 0) {
+        memcpy(text, a->spec, n);
+        text[n++] = ',';
+    }
+    memcpy(text + n, marker.p, marker.n);
+    vary.value.n = n + marker.n;
+    if (vary_spec_of((struct fields){&vary, 1}, united, &united_n) == VARY_SOME &&
+        bytes_eq((struct bytes){united, united_n}, marker)) {
+        memcpy(a->spec, marker.p, marker.n);
+        a->spec_n = marker.n;
+    }
+}
+
+/* Under which key: the primary one, or with the values of the fields that the answer varies on. */
+static void choose_key(const struct ask *ask, struct answer *a)
+{
+    struct worker *w = ask->worker;
+    struct stored *marker;
+
+    a->spec_n = 0;
+    a->key = ask->primary;
+    a->hash = ask->primary_hash;
+    if (vary_spec_of(a->fields, a->spec, &a->spec_n) == VARY_STAR && a->storing == STORING_OK)
+        a->storing = STORING_VARY_STAR;
+    if (a->storing != STORING_OK)
+        return;
+    marker = store_acquire(w->store, ask->primary_hash, ask->primary, loop_now(w->loop));
+    if (marker != NULL && marker->kind == STORED_VARY) {
+        keep_spec(a, marker->spec);
+        a->respec = !bytes_eq(marker->spec, (struct bytes){a->spec, a->spec_n});
+    } else
+        a->respec = true;
+    stored_release(marker);
+    if (a->spec_n == 0 || a->storing != STORING_OK)
+        return;
+    struct bytes spec = {a->spec, a->spec_n};
+
+    a->key_memory = malloc(variant_key_bytes_max(ask->primary, spec, ask->request));
+    if (a->key_memory == NULL)
+        abort();
+    a->key = variant_key(ask->route->conf, w->hasher, ask->primary, spec, ask->request, a->key_memory);
+    a->hash = store_hash(w->shared->store, a->key);
+}
+
+struct stored_options answer_options(const struct answer *a, const struct ask *ask, uint64_t born)
+{
+    return (struct stored_options){
+        .kind = STORED_RESPONSE,
+        .hash = a->hash,
+        .key = a->key,
+        .key_url_n = ask->url_n,
+        .user_scope = ask->user_scope,
+        .with_authorization = storing_usable_with_authorization(&a->cc),
+        .with_cookie = storing_usable_with_cookie(&a->lifetimes),
+        .status = a->status,
+        .fields = a->fields,
+        .prepared_bytes = prepared_bytes(a->fields.n),
+        .lifetimes = a->lifetimes,
+        .response_time = loop_now(ask->worker->loop),
+        .useful_ms = useful_ms_of(a),
+        .born = born,
+        .content_length = ask->head ? 0 : a->content_length,
+    };
+}
+
+/* The fields of a 304 take the place of the stored ones, but for those that describe the body that is kept (RFC 9111
+ * section 3.2). */
+static bool describes_body(struct bytes name)
+{
+    static const struct bytes names[] = {BYTES_LIT("content-encoding"), BYTES_LIT("content-type"),
+                                         BYTES_LIT("content-range")};
+    return bytes_is_one_of(name, names, sizeof names / sizeof names[0]);
+}
+
+static size_t merge_fields(struct fields stored, struct fields update, struct field out[ANSWER_FIELDS_MAX])
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < stored.n && n < ANSWER_FIELDS_MAX; i++) {
+        struct bytes name = stored.v[i].name;
+
+        /* an old Date would make what has just been confirmed look old */
+        if (describes_body(name) || (!fields_has(update, name) && !bytes_eq(name, BYTES_LIT("date"))))
+            out[n++] = stored.v[i];
+    }
+    for (size_t i = 0; i < update.n && n < ANSWER_FIELDS_MAX; i++)
+        if (!describes_body(update.v[i].name))
+            out[n++] = update.v[i];
+    return n;
+}
+
+void answer_judge(struct answer *a, const struct ask *ask, const struct stored *validated, int status,
+                  struct fields fields, int64_t content_length)
+{
+    struct field fresh[ANSWER_FIELDS_MAX];
+
+    a->status = validated != NULL ? validated->status : status;
+    a->content_length = content_length;
+    a->key_memory = NULL;
+    a->respec = false;
+    a->fields = (struct fields){a->v, end_to_end(fields, validated != NULL ? fresh : a->v)};
+    if (validated != NULL)
+        a->fields.n = merge_fields(stored_fields(validated), (struct fields){fresh, a->fields.n}, a->v);
+    a->date = date_of(a->fields, loop_wall(ask->worker->loop));
+    a->cc = cache_control_parse(a->fields);
+    a->lifetimes = lifetimes_of(ask, a->status, a->fields, &a->cc);
+    decide(ask, a);
+    choose_key(ask, a);
+    if (a->storing == STORING_OK)
+        a->fields.n = without_age(a->v, a->fields.n);
+}
+
+void answer_fini(struct answer *a)
+{
+    free(a->key_memory);
+}

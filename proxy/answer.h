@@ -1,0 +1,44 @@
+/*
+ * What an answer of the origin is to weir: its end-to-end fields, how long it is fresh, whether it may be stored, and
+ * under which key.
+ *
+ * Ownership  Borrows the fields it was judged by (the fetch's, and on a 304 the stored response's); owns its key until
+ * answer_fini. Threads    The worker's.
+ */
+#ifndef WEIR_PROXY_ANSWER_H
+#define WEIR_PROXY_ANSWER_H
+
+#include "policies/storing.h"
+#include "policies/vary.h"
+#include "proxy/ask.h"
+
+enum { ANSWER_FIELDS_MAX = 256 };
+
+struct answer {
+    int status;
+    struct fields fields; /* end to end; of a 304: the stored ones, updated */
+    struct cache_control cc;
+    struct lifetimes lifetimes;
+    enum storing storing;
+    struct wall_s date;
+    int64_t content_length;
+    bool respec; /* the marker under the primary key is missing or says something else */
+    char spec[VARY_SPEC_MAX];
+    size_t spec_n;
+    struct bytes key; /* under which it is stored */
+    struct key_hash hash;
+    char *key_memory;
+    struct field v[ANSWER_FIELDS_MAX];
+};
+
+/* validated: the stored response that a 304 has confirmed, else NULL. */
+void answer_judge(struct answer *a, const struct ask *ask, const struct stored *validated, int status,
+                  struct fields fields, int64_t content_length);
+void answer_fini(struct answer *a);
+
+struct stored_options answer_options(const struct answer *a, const struct ask *ask, uint64_t born);
+
+/* Can it be asked about: ETag or Last-Modified (RFC 9110 section 8.8)? */
+bool answer_has_validator(struct fields fields);
+
+#endif

@@ -1,0 +1,153 @@
+#include "proxy/outgoing.h"
+
+#include <stdio.h>
+
+#include "policies/forward.h"
+
+static void add_field(struct outgoing *out, struct bytes name, struct bytes value)
+{
+    if (out->n < OUTGOING_FIELDS_MAX)
+        out->v[out->n++] = (struct field){name, NULL, value};
+}
+
+/* weir's own business, or written anew below. */
+static bool is_rewritten(struct bytes name)
+{
+    static const struct bytes names[] = {
+        BYTES_LIT("host"),
+        BYTES_LIT("content-length"),
+        BYTES_LIT("via"),
+        BYTES_LIT("forwarded"),
+        BYTES_LIT("x-forwarded-for"),
+        BYTES_LIT("x-forwarded-proto"),
+        BYTES_LIT("x-forwarded-host"),
+        BYTES_LIT("expect"),
+    };
+    return bytes_is_one_of(name, names, sizeof names / sizeof names[0]);
+}
+
+/* One client's conditions and ranges have no place in a request whose answer others get. */
+static bool is_selective(struct bytes name)
+{
+    static const struct bytes names[] = {
+        BYTES_LIT("if-none-match"),       BYTES_LIT("if-modified-since"), BYTES_LIT("if-match"),
+        BYTES_LIT("if-unmodified-since"), BYTES_LIT("if-range"),          BYTES_LIT("range"),
+    };
+    return bytes_is_one_of(name, names, sizeof names / sizeof names[0]);
+}
+
+/* Overrides of method, host or path that an origin may heed and the key does not hold: what is stored must not depend
+ * on them (cache poisoning). */
+static bool is_unkeyed_override(struct bytes name)
+{
+    static const struct bytes names[] = {
+        BYTES_LIT("x-http-method-override"),
+        BYTES_LIT("x-http-method"),
+        BYTES_LIT("x-method-override"),
+        BYTES_LIT("x-original-url"),
+        BYTES_LIT("x-rewrite-url"),
+        BYTES_LIT("x-original-host"),
+        BYTES_LIT("x-host"),
+        BYTES_LIT("x-forwarded-server"),
+        BYTES_LIT("x-forwarded-port"),
+        BYTES_LIT("x-forwarded-prefix"),
+        BYTES_LIT("x-forwarded-scheme"),
+        BYTES_LIT("x-forwarded-path"),
+    };
+    return bytes_is_one_of(name, names, sizeof names / sizeof names[0]);
+}
+
+/* All lines of a list field in the request, then one member more. */
+static struct bytes append_member(h2o_mem_pool_t *pool, struct fields request, struct bytes name, struct bytes member)
+{
+    size_t n = member.n;
+
+    for (size_t i = fields_find(request, name, 0); i < request.n; i = fields_find(request, name, i + 1))
+        n += request.v[i].value.n + 2;
+    char *text = h2o_mem_alloc_pool(pool, n), *p = text;
+
+    for (size_t i = fields_find(request, name, 0); i < request.n; i = fields_find(request, name, i + 1)) {
+        if (request.v[i].value.n == 0)
+            continue;
+        memcpy(p, request.v[i].value.p, request.v[i].value.n);
+        p += request.v[i].value.n;
+        *p++ = ',';
+        *p++ = ' ';
+    }
+    memcpy(p, member.p, member.n);
+    return (struct bytes){text, (size_t)(p - text) + member.n};
+}
+
+static struct bytes forwarded_member(struct request *r, struct bytes peer)
+{
+    char node[64];
+    size_t node_n = forward_node(peer, node), cap = node_n + r->in.authority.n + 32;
+    char *text = h2o_mem_alloc_pool(&r->req->pool, cap);
+    int n = snprintf(text, cap, "for=%.*s;host=\"%.*s\";proto=%s", (int)node_n, node, (int)r->in.authority.n,
+                     r->in.authority.p, r->in.https ? "https" : "http");
+
+    return (struct bytes){text, (size_t)n};
+}
+
+static void add_proxy_fields(struct request *r, struct outgoing *out)
+{
+    h2o_mem_pool_t *pool = &r->req->pool;
+    struct fields in = r->in.fields;
+    char *text = h2o_mem_alloc_pool(pool, 64);
+    struct bytes peer = {text, connection_peer(r->req, text)};
+
+    add_field(out, BYTES_LIT("via"),
+              append_member(pool, in, BYTES_LIT("via"), r->in.http2 ? BYTES_LIT("2 weir") : BYTES_LIT("1.1 weir")));
+    add_field(out, BYTES_LIT("x-forwarded-for"), append_member(pool, in, BYTES_LIT("x-forwarded-for"), peer));
+    add_field(out, BYTES_LIT("x-forwarded-proto"), r->in.https ? BYTES_LIT("https") : BYTES_LIT("http"));
+    add_field(out, BYTES_LIT("x-forwarded-host"), r->in.authority);
+    add_field(out, BYTES_LIT("forwarded"), append_member(pool, in, BYTES_LIT("forwarded"), forwarded_member(r, peer)));
+}
+void outgoing_collect(struct request *r, const struct ask *ask, const struct stored *validate, struct outgoing *out)
+{
+    out->n = 0;
+    for (size_t i = 0; i < r->in.fields.n; i++) {
+        const struct field *f = &r->in.fields.v[i];
+
+        if (is_rewritten(f->name) || forward_is_hop_by_hop(f->name, r->in.fields) ||
+            (ask->cacheable && is_unkeyed_override(f->name)) ||
+            (ask->cacheable && !ask->alone && is_selective(f->name)))
+            continue;
+        if (out->n < OUTGOING_FIELDS_MAX)
+            out->v[out->n++] = *f;
+    }
+    add_proxy_fields(r, out);
+    if (validate != NULL) {
+        struct fields stale = stored_fields(validate);
+        struct bytes etag = fields_value(stale, BYTES_LIT("etag"));
+        struct bytes modified = fields_value(stale, BYTES_LIT("last-modified"));
+
+        if (etag.n > 0)
+            add_field(out, BYTES_LIT("if-none-match"), etag);
+        if (modified.n > 0)
+            add_field(out, BYTES_LIT("if-modified-since"), modified);
+    }
+}
+
+static struct bytes without_prefix(struct bytes target, struct bytes prefix)
+{
+    if (prefix.n == 0 || !bytes_starts(target, prefix))
+        return target;
+    target.p += prefix.n;
+    target.n -= prefix.n;
+    return target.n > 0 ? target : BYTES_LIT("/");
+}
+
+/* The target as the backend knows it: always with a leading slash, also where the whole path was the prefix. */
+struct bytes outgoing_target(struct request *r)
+{
+    struct bytes target = without_prefix(r->key.target, r->route->conf->strip_prefix);
+
+    if (target.p[0] == '/')
+        return target;
+    char *text = h2o_mem_alloc_pool(&r->req->pool, target.n + 1);
+
+    text[0] = '/';
+    memcpy(text + 1, target.p, target.n);
+    return (struct bytes){text, target.n + 1};
+}

@@ -1,0 +1,25 @@
+/*
+ * The request that goes to the origin: the client's end-to-end fields, what a proxy adds (RFC 9110 section 7.6, RFC
+ * 7239), validators.
+ *
+ * Ownership  What it points to lives in the request's pool or in the stored response.
+ * Threads    The request's worker.
+ */
+#ifndef WEIR_PROXY_OUTGOING_H
+#define WEIR_PROXY_OUTGOING_H
+
+#include "proxy/ask.h"
+
+enum { OUTGOING_FIELDS_MAX = 128 };
+
+struct outgoing {
+    struct field v[OUTGOING_FIELDS_MAX];
+    size_t n;
+};
+
+/* validate: the stored response whose validators go along; NULL: none do. */
+void outgoing_collect(struct request *r, const struct ask *ask, const struct stored *validate, struct outgoing *out);
+/* The target as the backend knows it. */
+struct bytes outgoing_target(struct request *r);
+
+#endif
