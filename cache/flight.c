@@ -228,7 +228,7 @@ void flight_leave(struct flight_waiter *w)
         w->next->prev = w->prev;
     w->flight = NULL;
     atomic_fetch_sub(&sub->waiters, 1);
-    if (atomic_fetch_sub(&f->waiters, 1) == 1 && flight_state(f) != FLIGHT_FAILED)
+    if (atomic_fetch_sub(&f->waiters, 1) == 1 && !atomic_load(&f->ended))
         tell_home(f);
     release(f);
 }
@@ -306,6 +306,7 @@ void flight_end(struct flight *f)
 {
     flight_close(f);
     f->home_data = NULL;
+    atomic_store(&f->ended, true);
     release(f);
 }
 

@@ -74,6 +74,7 @@ struct flight {
 
     _Atomic int state; /* enum flight_state; release, so that the above can be read */
     _Atomic uint32_t waiters;
+    _Atomic bool ended;  /* the home is through with it */
     _Atomic bool doomed; /* a purge or an invalidation came: deliver, do not store */
 
     /* a body that is passed through, not kept: any thread */

@@ -11,8 +11,9 @@
 enum {
     PASS_MS = 120 * 1000,       /* hit-for-miss: how long nobody waits for a key whose answers cannot be shared */
     VARY_MARKER_MS = INT32_MAX, /* 24 days: a marker lost too early costs fetches */
-    WINDOW = 1024 * 1024, /* of a body that is passed through: so far may the origin be ahead of the fastest reader */
-    HOLD_DOWN_MS = 1000,  /* after a failed refresh, doubled each time */
+    WINDOW = 1024 * 1024,   /* of a body that is passed through: so far may the origin be ahead of the fastest reader */
+    UNTOLD_MAX = 64 * 1024, /* of a body that comes with its head */
+    HOLD_DOWN_MS = 1000,    /* after a failed refresh, doubled each time */
     HOLD_DOWN_MAX_MS = 30 * 1000,
 };
 
@@ -21,6 +22,8 @@ struct fill {
     struct fill *next, *prev; /* the worker's list */
     struct flight *flight;
     struct fetch *fetch;
+    bool untold; /* the head has come, the flight does not know yet */
+    struct message tell;
     bool validating; /* our validators went out with the request */
     bool kept;       /* the body stays whole */
     bool storing;    /* ... and is to be stored */
@@ -174,7 +177,7 @@ static void discard_body(struct fill *fill)
 /* The client that asked has gone and nobody else may have this answer. */
 static bool end_if_abandoned(struct fill *fill)
 {
-    if (fill->kept || atomic_load(&fill->flight->waiters) > 0)
+    if (fill->kept || fill->untold || atomic_load(&fill->flight->waiters) > 0)
         return false;
     fetch_cancel(fill->fetch);
     stored_finish_body(fill->response, BODY_BROKEN);
@@ -191,10 +194,32 @@ static void give_to_leader(struct fill *fill)
         put_marker(fill, STORED_PASS, f->entries[0].key, f->entries[0].hash, BYTES_NONE, PASS_MS);
     flight_close(f);
     flight_tell(f, FLIGHT_LEADER); /* the leader, in this thread, starts to read in here */
-    if (!fill->kept) {
+    if (!fill->kept)
         discard_body(fill);
-        end_if_abandoned(fill);
+}
+
+/* What the head said. A small answer is there as a whole by now, head and body, and goes out in one piece. */
+static void tell_head(struct fill *fill)
+{
+    struct flight *f = fill->flight;
+
+    loop_undefer(fill->ask.worker->loop, &fill->tell);
+    fill->untold = false;
+    if (fill->ask.alone || !fill->kept) {
+        give_to_leader(fill);
+        return;
     }
+    if (!fill->storing)
+        flight_close(f);
+    flight_tell(f, FLIGHT_SHARED);
+}
+
+static void on_turn_end(struct message *m)
+{
+    struct fill *fill = (struct fill *)((char *)m - offsetof(struct fill, tell));
+
+    tell_head(fill);
+    end_if_abandoned(fill);
 }
 
 static void publish(struct fill *fill, const struct answer *a, struct stored *response)
@@ -209,13 +234,9 @@ static void publish(struct fill *fill, const struct answer *a, struct stored *re
     fill->response = response;
     fill->storing = a->storing == STORING_OK && nominate(fill, a);
     fill->kept = fill->storing || may_share_unstored(fill, a);
-    if (fill->ask.alone || !fill->kept) {
-        give_to_leader(fill);
-        return;
-    }
-    if (!fill->storing)
-        flight_close(f);
-    flight_tell(f, FLIGHT_SHARED);
+    fill->untold = true;
+    fill->tell.run = on_turn_end;
+    loop_defer(fill->ask.worker->loop, &fill->tell);
 }
 
 static void put_response(struct fill *fill)
@@ -373,15 +394,21 @@ static bool on_body(struct fetch *fetch, void *data, struct bytes piece)
     bool appended = false;
 
     (void)fetch;
+    if (fill->untold && fill->produced + piece.n <= UNTOLD_MAX && append(fill, piece)) {
+        fill->produced += piece.n;
+        return true;
+    }
+    if (fill->untold)
+        tell_head(fill);
     if (fill->kept) {
         bool fits = fill->produced + piece.n <= fill->ask.hold->snapshot->conf->memory_object_bytes_max;
 
         appended = fits && append(fill, piece);
         if (!appended)
             keep_no_longer(fill);
-        if (end_if_abandoned(fill))
-            return true;
     }
+    if (end_if_abandoned(fill))
+        return true;
     if (!appended && must_pause(fill))
         return false;
     if (!appended && !append(fill, piece)) {
@@ -396,29 +423,56 @@ static bool on_body(struct fetch *fetch, void *data, struct bytes piece)
     return true;
 }
 
-static void on_done(struct fetch *fetch, void *data, enum fetch_end end)
+/* Nobody has been sent anything yet: better an error, or something stale, than half an answer. */
+static void fail_untold(struct fill *fill, enum fetch_end end)
 {
-    struct fill *fill = data;
+    loop_undefer(fill->ask.worker->loop, &fill->tell);
+    stored_finish_body(fill->response, BODY_BROKEN);
+    fail(fill, (int)end, 0);
+}
+
+static void finish(struct fill *fill)
+{
     struct flight *f = fill->flight;
 
-    (void)fetch;
-    if (fill->response == NULL) {
-        fail(fill, (int)end, 0);
-        return;
-    }
-    if (end == FETCH_OK) {
-        stored_finish_body(fill->response, BODY_COMPLETE);
-        put_response(fill);
-    } else {
-        stored_finish_body(fill->response, BODY_BROKEN);
-        log_event(fill->ask.worker->shared->log, CONF_LOG_WARN, "origin answer broken off: %s after %llu bytes, %.*s",
-                  fetch_end_word(end), (unsigned long long)fill->produced, (int)fill->ask.target.n, fill->ask.target.p);
-    }
+    stored_finish_body(fill->response, BODY_COMPLETE);
+    put_response(fill);
     /* stored before it is closed: whoever comes in between finds one or the other */
+    flight_close(f);
+    if (fill->untold)
+        tell_head(fill);
+    else
+        flight_tell_body(f);
+    flight_end(f);
+    fill_free(fill);
+}
+
+static void break_off(struct fill *fill, enum fetch_end end)
+{
+    struct flight *f = fill->flight;
+
+    log_event(fill->ask.worker->shared->log, CONF_LOG_WARN, "origin answer broken off: %s after %llu bytes, %.*s",
+              fetch_end_word(end), (unsigned long long)fill->produced, (int)fill->ask.target.n, fill->ask.target.p);
+    stored_finish_body(fill->response, BODY_BROKEN);
     flight_close(f);
     flight_tell_body(f);
     flight_end(f);
     fill_free(fill);
+}
+
+static void on_done(struct fetch *fetch, void *data, enum fetch_end end)
+{
+    struct fill *fill = data;
+
+    (void)fetch;
+    if (fill->response == NULL)
+        fail(fill, (int)end, 0);
+    else if (end == FETCH_OK)
+        finish(fill);
+    else if (fill->untold)
+        fail_untold(fill, end);
+    else
+        break_off(fill, end);
 }
 
 static void on_sent(struct fetch *fetch, void *data)
@@ -471,6 +525,7 @@ void fills_cancel(struct worker *w)
         struct fill *fill = w->fills;
 
         fetch_cancel(fill->fetch);
+        loop_undefer(w->loop, &fill->tell);
         if (fill->response != NULL)
             stored_finish_body(fill->response, BODY_BROKEN);
         flight_end(fill->flight);

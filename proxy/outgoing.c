@@ -1,7 +1,5 @@
 #include "proxy/outgoing.h"
 
-#include <stdio.h>
-
 #include "policies/forward.h"
 
 static void add_field(struct outgoing *out, struct bytes name, struct bytes value)
@@ -78,15 +76,18 @@ static struct bytes append_member(h2o_mem_pool_t *pool, struct fields request, s
     return (struct bytes){text, (size_t)(p - text) + member.n};
 }
 
+/* Host goes out as it came, so that there is no host= to say. */
 static struct bytes forwarded_member(struct request *r, struct bytes peer)
 {
-    char node[64];
-    size_t node_n = forward_node(peer, node), cap = node_n + r->in.authority.n + 32;
-    char *text = h2o_mem_alloc_pool(&r->req->pool, cap);
-    int n = snprintf(text, cap, "for=%.*s;host=\"%.*s\";proto=%s", (int)node_n, node, (int)r->in.authority.n,
-                     r->in.authority.p, r->in.https ? "https" : "http");
+    char *text = h2o_mem_alloc_pool(&r->req->pool, 96);
+    size_t n;
 
-    return (struct bytes){text, (size_t)n};
+    memcpy(text, "for=", 4);
+    n = 4 + forward_node(peer, text + 4);
+    memcpy(text + n, ";proto=", 7);
+    n += 7;
+    memcpy(text + n, "https", 5);
+    return (struct bytes){text, n + (r->in.https ? 5 : 4)};
 }
 
 static void add_proxy_fields(struct request *r, struct outgoing *out)
@@ -100,7 +101,6 @@ static void add_proxy_fields(struct request *r, struct outgoing *out)
               append_member(pool, in, BYTES_LIT("via"), r->in.http2 ? BYTES_LIT("2 weir") : BYTES_LIT("1.1 weir")));
     add_field(out, BYTES_LIT("x-forwarded-for"), append_member(pool, in, BYTES_LIT("x-forwarded-for"), peer));
     add_field(out, BYTES_LIT("x-forwarded-proto"), r->in.https ? BYTES_LIT("https") : BYTES_LIT("http"));
-    add_field(out, BYTES_LIT("x-forwarded-host"), r->in.authority);
     add_field(out, BYTES_LIT("forwarded"), append_member(pool, in, BYTES_LIT("forwarded"), forwarded_member(r, peer)));
 }
 void outgoing_collect(struct request *r, const struct ask *ask, const struct stored *validate, struct outgoing *out)

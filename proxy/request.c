@@ -11,7 +11,11 @@
 #include "proxy/variant.h"
 
 /* So often may a request begin again (let go, other variant, purged meanwhile) before it goes alone. */
-enum { ROUNDS_MAX = 4, ALLOW_MAX = 256 };
+enum {
+    ROUNDS_MAX = 4,
+    ALLOW_MAX = 256,
+    WATCH_AFTER_MS = 50, /* parked for so long, a client is looked after */
+};
 
 static void look_up(struct request *r);
 
@@ -55,10 +59,7 @@ static void log_request(struct request *r)
 static void end_parking(struct request *r)
 {
     flight_leave(&r->waiter);
-    if (r->hangup_on) {
-        hangup_unwatch(r->worker->connections, &r->hangup);
-        r->hangup_on = false;
-    }
+    request_unwatch(r);
 }
 
 static void cancel_restart(struct request *r)
@@ -105,13 +106,22 @@ static void on_gone(struct hangup *h)
     respond_to_nobody(r);
 }
 
+static void watch_for_leaving(struct timer *t)
+{
+    struct request *r = H2O_STRUCT_FROM_MEMBER(struct request, parked_long, t);
+
+    r->hangup.gone = on_gone;
+    hangup_watch(r->worker->connections, &r->hangup, r->req);
+    r->hangup_on = true;
+}
+
+/* Two system calls that most misses are too short for. */
 static void park(struct request *r)
 {
     request_waiting(r, true);
     if (!r->hangup_on && !r->in.http2) {
-        r->hangup.gone = on_gone;
-        hangup_watch(r->worker->connections, &r->hangup, r->req);
-        r->hangup_on = true;
+        r->parked_long.fire = watch_for_leaving;
+        timer_arm(r->worker->loop, &r->parked_long, WATCH_AFTER_MS);
     }
 }
 
@@ -180,7 +190,7 @@ static bool may_stand_in(struct request *r)
 
 static void respond_failure(struct request *r, int failure)
 {
-    const char *retry = NULL;
+    const char *detail;
 
     switch (failure) {
     case FETCH_QUEUE_FULL:
@@ -193,19 +203,22 @@ static void respond_failure(struct request *r, int failure)
         respond_problem(r, 504, "the backend did not answer in time", -1);
         return;
     case FETCH_CONNECT:
-        retry = "the backend cannot be reached";
+        detail = "the backend cannot be reached";
         break;
     case FETCH_BAD_RESPONSE:
-        retry = "the backend's answer is not valid HTTP";
+        detail = "the backend's answer is not valid HTTP";
         break;
     case FILL_NO_ROOM:
         respond_problem(r, 503, "no memory for this response", 1);
         return;
+    case FETCH_TRUNCATED:
+        detail = "the backend's answer was cut short";
+        break;
     default:
-        retry = "the backend closed the connection before it answered";
+        detail = "the backend closed the connection before it answered";
         break;
     }
-    respond_problem(r, 502, retry, -1);
+    respond_problem(r, 502, detail, -1);
 }
 
 static void on_failed(struct request *r, struct flight *f)
@@ -260,6 +273,20 @@ static bool is_usable(const struct request *r, const struct stored *s)
     return (!r->personal_authorization || s->with_authorization) && (!r->personal_cookie || s->with_cookie);
 }
 
+/* Broken off before this request was sent anything. */
+static bool comes_too_late(struct request *r, struct stored *s)
+{
+    if (stored_body_state(s) != BODY_BROKEN)
+        return false;
+    end_parking(r);
+    r->status.detail = "truncated";
+    if (may_stand_in(r))
+        respond_stale(r, r->stale, "stale-if-error");
+    else
+        respond_failure(r, FETCH_TRUNCATED);
+    return true;
+}
+
 static void on_shared(struct request *r, struct flight *f)
 {
     struct stored *s = f->response;
@@ -272,6 +299,8 @@ static void on_shared(struct request *r, struct flight *f)
         let_go(r);
         return;
     }
+    if (comes_too_late(r, s))
+        return;
     bool stored = f->note == STORING_OK;
 
     r->status.collapsed = !r->waiter.leader;

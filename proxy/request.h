@@ -41,7 +41,8 @@ struct request {
     /* how it is answered */
     struct flight_waiter waiter;
     struct hangup hangup;
-    struct stored *stale; /* to be validated, or to fall back on */
+    struct timer parked_long; /* from then on the client's leaving is watched for */
+    struct stored *stale;     /* to be validated, or to fall back on */
     struct stored *sending;
     struct stored_reader reader;
     size_t in_flight_bytes; /* handed to libh2o, not yet known to be written */

@@ -255,12 +255,18 @@ void request_waiting(struct request *r, bool waiting)
     connection_request_waiting(r->connection, waiting);
 }
 
-static void stop_parking(struct request *r)
+void request_unwatch(struct request *r)
 {
+    timer_disarm(r->worker->loop, &r->parked_long);
     if (r->hangup_on) {
         hangup_unwatch(r->worker->connections, &r->hangup);
         r->hangup_on = false;
     }
+}
+
+static void stop_parking(struct request *r)
+{
+    request_unwatch(r);
     request_waiting(r, false);
 }
 

@@ -47,7 +47,10 @@ void respond_text(struct request *r, int status, struct bytes content_type, stru
 
 const char *status_reason(int status);
 
-/* The answer waits for weir (the origin), not for the client, or no longer does: for the connection's progress timer. */
+/* The answer waits for weir (the origin), not for the client, or no longer does: for the connection's progress timer.
+ */
 void request_waiting(struct request *r, bool waiting);
+/* No longer looks whether the client leaves. */
+void request_unwatch(struct request *r);
 
 #endif

@@ -115,7 +115,7 @@ def dies_on_reuse(origin):
     origin.default = lambda q: Reply(drop=True) if q.nth > 1 else Reply(b"ok", headers=NO_STORE)
 
 
-@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
+@pytest.mark.parametrize("method", ["GET", "OPTIONS"]) # after a HEAD no connection is kept
 def test_a_safe_request_is_tried_again_when_a_kept_connection_dies(origin, start, method):
     dies_on_reuse(origin)
     w = start(origin, threads=1)
