@@ -154,7 +154,7 @@ char *health_cache_json(struct shared *shared, const struct snapshot *snapshot, 
                         json_pack("{s:I, s:I}", "requests", (json_int_t)t.origin_requests, "saved", (json_int_t)saved));
     json_object_set_new(health, "routes", routes_json(snapshot));
     json_object_set_new(health, "backends", backends_json(snapshot));
-    char *text = json_dumps(health, JSON_COMPACT);
+    char *text = json_dumps(health, JSON_COMPACT | JSON_REAL_PRECISION(6));
 
     json_decref(health);
     return text;

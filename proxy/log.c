@@ -32,6 +32,7 @@ struct log {
     time_t event_second;
     unsigned events, events_suppressed;
     /* any thread */
+    FILE *stderr_before;
     _Atomic bool access_on;
     _Atomic int format, level;
 };
@@ -83,6 +84,41 @@ static void *run(void *data)
     return NULL;
 }
 
+/* What libraries print. libh2o has a line for each HTTP/2 frame that it does not know: any client could fill the disk
+ * with them, so they are events of the lowest level. All else (a failed assertion) is written out as it is. */
+static ssize_t on_stderr(void *data, const char *text, size_t n)
+{
+    static const struct bytes noise = BYTES_LIT("skipping frame");
+    struct bytes line = {text, n};
+
+    while (line.n > 0 && line.p[line.n - 1] == '\n')
+        line.n--;
+    if (bytes_starts(line, noise))
+        log_event(data, CONF_LOG_DEBUG, "libh2o: %.*s", (int)line.n, line.p);
+    else
+        write_all(STDERR_FILENO, text, n);
+    return (ssize_t)n;
+}
+
+static void take_stderr(struct log *log)
+{
+    FILE *ours = fopencookie(log, "w", (cookie_io_functions_t){.write = on_stderr});
+
+    if (ours == NULL)
+        abort();
+    setvbuf(ours, NULL, _IOLBF, 0);
+    log->stderr_before = stderr;
+    stderr = ours;
+}
+
+static void give_back_stderr(struct log *log)
+{
+    FILE *ours = stderr;
+
+    stderr = log->stderr_before;
+    fclose(ours);
+}
+
 struct log *log_create(void)
 {
     struct log *log = calloc(1, sizeof *log);
@@ -97,6 +133,7 @@ struct log *log_create(void)
     log->level = CONF_LOG_INFO;
     pthread_mutex_init(&log->lock, NULL);
     pthread_cond_init(&log->some, NULL);
+    take_stderr(log);
     if (pthread_create(&log->thread, NULL, run, log) != 0)
         abort();
     return log;
@@ -109,6 +146,7 @@ void log_destroy(struct log *log)
     pthread_cond_signal(&log->some);
     pthread_mutex_unlock(&log->lock);
     pthread_join(log->thread, NULL);
+    give_back_stderr(log);
     if (log->fd_is_ours)
         close(log->fd);
     pthread_mutex_destroy(&log->lock);

@@ -3,7 +3,8 @@
  * own, so that no event loop waits for a disk or a terminal.
  *
  * Errors   A log that cannot keep up drops whole lines and says how many once it can write again.
- * Threads  Any.
+ * Threads  Any. log_create and log_destroy while there is one thread: what libraries print to stderr goes through the
+ * log, too.
  */
 #ifndef WEIR_PROXY_LOG_H
 #define WEIR_PROXY_LOG_H

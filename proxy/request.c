@@ -364,20 +364,26 @@ static void out_of_memory(struct request *r)
     respond_problem(r, 503, "out of memory", 1);
 }
 
-/* A flight of its own: what the answer is does not concern others. */
-static void go_alone(struct request *r, bool cacheable)
+/* A flight that nobody joins. */
+static void fly_alone(struct request *r, bool cacheable)
 {
     struct worker *w = r->worker;
     struct bytes key = r->variant.n > 0 ? r->variant : r->key.whole;
     struct flight *f = flight_create_alone(w->shared->flights, w->index, key, r->key.url.n, &r->waiter);
 
-    r->alone = true;
     if (f == NULL) {
         out_of_memory(r);
         return;
     }
     fill_start(r, f, cacheable);
     park(r);
+}
+
+/* The answer concerns nobody else: the client's own conditions and ranges go along. */
+static void go_alone(struct request *r, bool cacheable)
+{
+    r->alone = true;
+    fly_alone(r, cacheable);
 }
 
 static void join(struct request *r)
@@ -420,8 +426,10 @@ static void forward(struct request *r)
     if (r->status.fwd == FWD_NONE)
         r->status.fwd = r->variant.n > 0 ? FWD_VARY_MISS : FWD_URI_MISS;
     /* A HEAD that memory cannot answer asks the origin as it is; the body is not fetched for it. */
-    if (r->let_go || r->rounds >= ROUNDS_MAX || !route->coalesce || r->in.head)
+    if (r->let_go || r->rounds >= ROUNDS_MAX || r->in.head)
         go_alone(r, r->in.get);
+    else if (!route->coalesce)
+        fly_alone(r, true);
     else
         join(r);
 }

@@ -135,7 +135,7 @@ static void look_whether_drained(struct timer *t)
     bool all = true;
 
     for (unsigned i = 0; i < s->shared.nworkers; i++)
-        all = all && atomic_load(&s->shared.workers[i]->finished);
+        all = all && atomic_load(&s->shared.workers[i]->idle);
     s->forced = !all && mono_since_ms(s->drain_by, loop_now(s->loop)) >= 0;
     s->done = all || s->forced;
     if (!s->done)
@@ -211,6 +211,7 @@ static void create_shared(struct shared *shared, const struct conf *conf)
     uint64_t seed;
 
     shared->nworkers = conf->threads;
+    pthread_barrier_init(&shared->all_over, NULL, conf->threads);
     shared->workers = calloc(conf->threads, sizeof(struct worker *));
     if (shared->workers == NULL || getrandom(&seed, sizeof seed, 0) != sizeof seed ||
         getrandom(shared->user_secret, sizeof shared->user_secret, 0) != sizeof shared->user_secret)
@@ -237,6 +238,7 @@ static void create_shared(struct shared *shared, const struct conf *conf)
 
 static void destroy_shared(struct shared *shared)
 {
+    pthread_barrier_destroy(&shared->all_over);
     listeners_destroy(shared->listeners);
     backends_destroy(shared->backends);
     flights_destroy(shared->flights);
@@ -275,6 +277,7 @@ static void serve(struct server *s)
         log_event(shared->log, CONF_LOG_WARN, "some requests were not finished after %d s", DRAIN_MAX_MS / 1000);
         _exit(0);
     }
+    workers_end(shared);
     for (unsigned i = 0; i < shared->nworkers; i++)
         worker_join(shared->workers[i]);
 }

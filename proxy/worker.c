@@ -29,7 +29,7 @@ static void keep_house(struct timer *t)
         store_expire(w->store, loop_now(w->loop), EXPIRE_MAX);
         store_thread_poll(w->store);
     } else if (connections_open(w->connections) == 0)
-        atomic_store(&w->finished, true);
+        atomic_store(&w->idle, true);
     timer_arm(w->loop, t, w->stopping ? DRAIN_LOOK_MS : HOUSEKEEPING_MS);
 }
 
@@ -102,6 +102,8 @@ static void set_up(struct worker *w, struct snapshot *snapshot)
 static void tear_down(struct worker *w)
 {
     fills_cancel(w);
+    /* who gives back a connection may wake another thread's loop: none goes before all are through */
+    pthread_barrier_wait(&w->shared->all_over);
     listener_thread_destroy(w->listeners);
     connections_destroy(w->connections);
     upstream_destroy(w->upstream);
@@ -123,7 +125,7 @@ static void *run(void *data)
 
     set_up(w, start->snapshot);
     sem_post(&start->ready);
-    while (!atomic_load_explicit(&w->finished, memory_order_relaxed))
+    while (!atomic_load_explicit(&w->shared->over, memory_order_acquire))
         loop_run(w->loop, TURN_MAX_MS);
     tear_down(w);
     return NULL;
@@ -161,6 +163,13 @@ void worker_reload(struct worker *w, struct snapshot *snapshot)
 void worker_drain(struct worker *w)
 {
     loop_post(w->loop, &w->drain_message);
+}
+
+void workers_end(struct shared *shared)
+{
+    atomic_store_explicit(&shared->over, true, memory_order_release);
+    for (unsigned i = 0; i < shared->nworkers; i++)
+        loop_wake(shared->workers[i]->loop);
 }
 
 void worker_join(struct worker *w)

@@ -34,6 +34,9 @@ struct shared {
     struct mono_ms started;
     _Atomic unsigned connections_open;
     _Atomic bool draining;
+    /* All are idle: their loops end together, since those of one may be home to what another's clients wait for. */
+    _Atomic bool over;
+    pthread_barrier_t all_over;
     struct rates *rates; /* hit rates of the last minutes */
 };
 
@@ -77,13 +80,14 @@ struct worker {
     struct snapshot *reload_to; /* set before the message is posted */
     sem_t reloaded;
     pthread_t thread;
-    _Atomic bool finished;
+    _Atomic bool idle; /* draining, and its last connection has gone */
 };
 
 /* Starts the thread and waits until it accepts. */
 struct worker *worker_start(struct shared *shared, unsigned index, struct snapshot *snapshot);
 void worker_reload(struct worker *w, struct snapshot *snapshot); /* main; waits until it is in force there */
-void worker_drain(struct worker *w);                             /* main: accept no more, end when idle */
+void worker_drain(struct worker *w);                             /* main: accept no more */
+void workers_end(struct shared *shared);                         /* main, when all are idle; then worker_join */
 void worker_join(struct worker *w);                              /* main; frees it */
 
 /* flights_options' post and post_home, with struct shared as their context. */

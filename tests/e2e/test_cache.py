@@ -436,3 +436,23 @@ def test_different_bodies_of_all_sizes_are_served_from_memory_as_they_were(origi
                 assert r.clean and r.body == origin.routes[path].body, (path, len(r.body))
             assert r.hit and r.get("content-length") == str(n)
             assert origin.count(path) == 1
+
+
+def test_a_route_that_does_not_coalesce_validates_all_the_same(origin, start):
+    origin.on("/x", lambda q: Reply(status=304, headers=(("ETag", '"a"'),)) if q.get("if-none-match") == '"a"' else
+              Reply(b"body", headers=(("ETag", '"a"'), ("Cache-Control", "max-age=0"))))
+    w = start(origin, route={"coalesce": "off"})
+    assert w.get("/x").body == b"body"
+    r = w.get("/x")
+    assert r.body == b"body" and r.cache.get("fwd") == "stale" and r.cache.get("fwd-status") == 304
+    assert origin.count() == 2
+
+
+def test_overrides_that_the_key_does_not_hold_do_not_reach_the_origin(origin, start):
+    """What is stored for everybody must not depend on them."""
+    origin.on("/x", lambda q: Reply(repr([q.get(n) for n in ("x-forwarded-host", "x-original-url", "x-http-method-override")]).encode(),
+                                    headers=(("Cache-Control", "max-age=60"),)))
+    w = start(origin)
+    poison = [("X-Forwarded-Host", "evil.test"), ("X-Original-URL", "/admin"), ("X-HTTP-Method-Override", "DELETE")]
+    assert b"evil" not in w.get("/x", poison).body
+    assert w.get("/x").hit

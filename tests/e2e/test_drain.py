@@ -1,5 +1,6 @@
 """SIGTERM: what was accepted is answered, then the program ends with 0."""
 import json
+import select
 import signal
 import socket
 import threading
@@ -246,3 +247,23 @@ def test_nothing_new_is_accepted_while_draining(origin, start):
     gate.open()
     assert c.response().status == 200
     assert w.wait() == 0
+
+
+def test_a_thread_without_clients_stays_for_what_others_wait_for(origin, start):
+    """The fetch belongs to the thread of the client that came first and has left; who waits may be on another. Which
+    thread a client gets is chance: five tries."""
+    for n in range(5):
+        gate = origin.gate()
+        origin.on(f"/{n}", lambda q, gate=gate: Reply(b"fine", headers=MINUTE, gate=gate))
+        w = start(origin, threads=2)
+        first, second = w.http1(), w.http1()
+        first.send(client.build("GET", f"/{n}"))
+        origin.wait(1, f"/{n}")
+        second.send(client.build("GET", f"/{n}"))
+        first.close()
+        w.signal(signal.SIGTERM)
+        draining(w)
+        assert not select.select([second.sock], [], [], 0.3)[0], "it was given up"
+        gate.open()
+        assert second.response().body == b"fine"
+        assert w.wait() == 0

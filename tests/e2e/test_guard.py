@@ -384,3 +384,11 @@ def test_pings_do_not_keep_a_connection_alive_for_ever(origin, start):
         except OSError:
             pass
     assert c.closed
+
+
+def test_unknown_frames_fill_no_log(origin, front):
+    """libh2o prints a line for each of them."""
+    c = front.http2()
+    c.send((struct.pack(">I", 4)[1:] + b"\xf0\x00" + struct.pack(">I", 0) + b"abcd") * 5000)
+    assert c.get("/x").status == 200
+    assert len(front.stderr) < 4096, front.stderr[:4096]

@@ -144,3 +144,23 @@ def test_very_many_variants_are_all_right_and_bounded(origin, start):
     for i in range(500):
         assert c.get("/x", lang(f"l{i}")).body.split()[0] == f"l{i}".encode()
     assert c.get("/x", lang("l499")).body.split()[0] == b"l499"
+
+
+def test_what_a_connection_field_names_chooses_no_variant(origin, start):
+    """The origin never sees it: its answer must not be stored as the one for that value."""
+    varied(origin)
+    w = start(origin)
+    assert w.get("/x", [("Connection", "Accept-Language"), *lang("de")]).body == b"None 1"
+    assert w.get("/x", lang("de")).body == b"de 2"
+    r = w.get("/x")
+    assert r.hit and r.body == b"None 1"
+
+
+def test_users_vary_by_their_credential_and_share_nothing(origin, start):
+    varied(origin, vary="Authorization", headers=())
+    w = start(origin, route={"scope": "user", "user": {"header": "Authorization"}})
+    for who in ("a", "b"):
+        assert w.get("/x", [("Authorization", who)]).body.startswith(who.encode())
+        r = w.get("/x", [("Authorization", who)])
+        assert r.hit and r.body.startswith(who.encode())
+    assert origin.count() == 2
