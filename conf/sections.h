@@ -12,17 +12,17 @@
 
 extern const struct conf_keys conf_listen_keys, conf_admin_keys, conf_tier_keys, conf_backend_keys, conf_route_keys;
 
-void conf_read_listens(struct loader *l, const struct node *value, void *conf);
+void conf_read_listens(struct loader *l, const struct node *value, void *into);
 void conf_check_listens(struct loader *l);
 
 void conf_admin_default(struct loader *l);
-void conf_read_admin(struct loader *l, const struct node *value, void *conf);
+void conf_read_admin(struct loader *l, const struct node *value, void *into);
 void conf_check_admin(struct loader *l, const struct node *admin);
 
 /* The arrays are made beforehand, large enough for all files. */
-void conf_read_tiers(struct loader *l, const struct node *value, void *conf);
-void conf_read_backends(struct loader *l, const struct node *value, void *conf);
-void conf_read_routes(struct loader *l, const struct node *value, void *conf);
+void conf_read_tiers(struct loader *l, const struct node *value, void *into);
+void conf_read_backends(struct loader *l, const struct node *value, void *into);
+void conf_read_routes(struct loader *l, const struct node *value, void *into);
 void conf_check_routes(struct loader *l); /* names, and routes that say the same */
 
 void conf_process_default(struct loader *l);

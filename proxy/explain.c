@@ -105,6 +105,28 @@ static const char *why_not_cached(const struct asked *a, struct bytes method)
     return NULL;
 }
 
+/* As the backend gets it: where nothing is cached the query goes out as it came. */
+static json_t *target_json(const struct asked *a, struct bytes method)
+{
+    bool keyed = a->route->cache && (bytes_eq(method, BYTES_LIT("GET")) || bytes_eq(method, BYTES_LIT("HEAD")));
+    struct bytes path = a->path, query = a->parts.query, prefix = a->route->strip_prefix;
+    bool has_query = a->parts.has_query;
+
+    if (keyed) {
+        const char *mark = memchr(a->key.target.p, '?', a->key.target.n);
+
+        has_query = mark != NULL;
+        query =
+            has_query ? (struct bytes){mark + 1, a->key.target.n - (size_t)(mark + 1 - a->key.target.p)} : BYTES_NONE;
+    }
+    if (prefix.n > 0 && bytes_starts(path, prefix)) {
+        path.p += prefix.n;
+        path.n -= prefix.n;
+    }
+    return json_sprintf("%s%.*s%s%.*s", path.n > 0 ? "" : "/", (int)path.n, path.p, has_query ? "?" : "", (int)query.n,
+                        has_query ? query.p : "");
+}
+
 static struct stored *find(const struct asked *a, struct hasher *hasher, const struct explain_request *q,
                            struct shared *shared, struct store_thread *store, struct mono_ms now)
 {
@@ -209,7 +231,7 @@ json_t *explain(const struct conf *conf, const struct route_index *index, const 
     if (not_cached != NULL)
         set(out, "why", json_string(not_cached));
     set(out, "key", key_json(&a, q));
-    set(out, "upstream_target", text(a.key.target));
+    set(out, "upstream_target", target_json(&a, q->method));
     if (store != NULL) {
         struct stored *s = find(&a, hasher, q, shared, store, now);
 

@@ -20,12 +20,12 @@ enum {
 struct log {
     pthread_t thread;
     pthread_mutex_t lock;
-    pthread_cond_t some;
+    pthread_cond_t some, none;
     /* under lock */
     char *pending, *writing;
     size_t pending_n;
     uint64_t dropped;
-    bool stop;
+    bool stop, busy;
     int fd; /* of the access log; -1: off */
     bool fd_is_ours;
     char *path;
@@ -71,6 +71,7 @@ static void *run(void *data)
         log->writing = full;
         log->pending_n = 0;
         log->dropped = 0;
+        log->busy = true;
         pthread_mutex_unlock(&log->lock);
         if (fd >= 0) {
             write_all(fd, full, n);
@@ -79,6 +80,8 @@ static void *run(void *data)
         if (dropped > 0)
             log_event(log, CONF_LOG_WARN, "access log too slow: %llu lines dropped", (unsigned long long)dropped);
         pthread_mutex_lock(&log->lock);
+        log->busy = false;
+        pthread_cond_broadcast(&log->none);
     }
     pthread_mutex_unlock(&log->lock);
     return NULL;
@@ -133,6 +136,7 @@ struct log *log_create(void)
     log->level = CONF_LOG_INFO;
     pthread_mutex_init(&log->lock, NULL);
     pthread_cond_init(&log->some, NULL);
+    pthread_cond_init(&log->none, NULL);
     take_stderr(log);
     if (pthread_create(&log->thread, NULL, run, log) != 0)
         abort();
@@ -151,10 +155,19 @@ void log_destroy(struct log *log)
         close(log->fd);
     pthread_mutex_destroy(&log->lock);
     pthread_cond_destroy(&log->some);
+    pthread_cond_destroy(&log->none);
     free(log->path);
     free(log->pending);
     free(log->writing);
     free(log);
+}
+
+void log_flush(struct log *log)
+{
+    pthread_mutex_lock(&log->lock);
+    while (log->pending_n > 0 || log->busy)
+        pthread_cond_wait(&log->none, &log->lock);
+    pthread_mutex_unlock(&log->lock);
 }
 
 static int open_path(const char *path, int *fd, char *err, size_t err_cap)

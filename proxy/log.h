@@ -1,6 +1,6 @@
 /*
- * The event log (stderr, one line an event) and the access log (one line a request), both written by a thread of their
- * own, so that no event loop waits for a disk or a terminal.
+ * The event log (stderr, one line an event, at most 50 a second) and the access log (one line a request), which a
+ * thread of its own writes, so that no event loop waits for a disk.
  *
  * Errors   A log that cannot keep up drops whole lines and says how many once it can write again.
  * Threads  Any. log_create and log_destroy while there is one thread: what libraries print to stderr goes through the
@@ -23,6 +23,8 @@ void log_destroy(struct log *log); /* writes out what is pending */
 int log_configure(struct log *log, const struct conf *conf, char *err, size_t err_cap);
 int log_reopen(struct log *log, char *err, size_t err_cap);
 
+void log_flush(struct log *log); /* until what is pending now has been written */
+
 bool log_access_on(const struct log *log);
 
 struct access_line {
@@ -34,7 +36,7 @@ struct access_line {
     const char *cache; /* outcome's word */
     bool complete;     /* false: the client left or the answer broke off */
 };
-void log_access(struct log *log, const struct access_line *line);
+void log_access(struct log *log, const struct access_line *a);
 
 void log_event(struct log *log, enum conf_log_level level, const char *format, ...)
     __attribute__((format(printf, 3, 4)));

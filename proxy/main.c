@@ -221,10 +221,12 @@ static int purge(int argc, char **argv)
         case SOFT:
             command.soft = true;
             break;
+        case TAG:
+            fputs("weir purge: tags are not supported by this version\n", stderr);
+            return USAGE;
         case URL:
         case PREFIX:
-        case TAG:
-            command.what = c == URL ? "url" : c == PREFIX ? "prefix" : "tag";
+            command.what = c == URL ? "url" : "prefix";
             command.value = optarg;
             targets++;
             break;

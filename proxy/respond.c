@@ -423,12 +423,14 @@ static enum conditional judge(struct request *r, struct stored *s)
     return conditional_judge(r->in.fields, stored_fields(s), loop_wall(r->worker->loop));
 }
 
+static void send_problem(struct request *r, int status, const char *detail, int retry_after_s);
+
 bool respond_stored(struct request *r, struct stored *s, int64_t age_ms)
 {
     enum conditional verdict = judge(r, s);
 
     if (verdict == CONDITIONAL_FAILED) {
-        respond_problem(r, 412, "the response does not meet If-Match or If-Unmodified-Since", -1);
+        send_problem(r, 412, "the response does not meet If-Match or If-Unmodified-Since", -1);
         return true;
     }
     bool with_body = verdict == CONDITIONAL_SEND && !r->in.head && status_has_body(s->status);
@@ -478,7 +480,7 @@ static void respond_bytes(struct request *r, int status, h2o_iovec_t body)
     h2o_send(r->req, &body, r->in.head ? 0 : 1, H2O_SEND_STATE_FINAL);
 }
 
-void respond_problem(struct request *r, int status, const char *detail, int retry_after_s)
+static void send_problem(struct request *r, int status, const char *detail, int retry_after_s)
 {
     json_t *problem = json_pack("{s:s, s:i, s:s}", "title", status_reason(status), "status", status, "detail", detail);
     char *text = json_dumps(problem, JSON_COMPACT);
@@ -487,7 +489,6 @@ void respond_problem(struct request *r, int status, const char *detail, int retr
 
     free(text);
     json_decref(problem);
-    r->outcome = OUTCOME_ERROR;
     reserve_headers(r, 4);
     if (r->allow.n > 0)
         add_header(r->req, H2O_TOKEN_ALLOW, "Allow", r->allow.p, r->allow.n);
@@ -501,6 +502,12 @@ void respond_problem(struct request *r, int status, const char *detail, int retr
     }
     add_own(r);
     respond_bytes(r, status, body);
+}
+
+void respond_problem(struct request *r, int status, const char *detail, int retry_after_s)
+{
+    r->outcome = OUTCOME_ERROR;
+    send_problem(r, status, detail, retry_after_s);
 }
 
 void respond_text(struct request *r, int status, struct bytes content_type, struct bytes body)

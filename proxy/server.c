@@ -102,7 +102,7 @@ static void reload(struct server *s)
         log_event(s->shared.log, CONF_LOG_ERROR, "reload: listeners cannot be set up; the old configuration stays");
         return;
     }
-    struct snapshot *next = snapshot_create(conf, s->shared.backends, s->shared.counters);
+    struct snapshot *next = snapshot_create(conf, s->shared.counters);
 
     if (next == NULL)
         abort();
@@ -117,6 +117,7 @@ static void reload(struct server *s)
         snapshot_release(next);
         return;
     }
+    snapshot_connect(next, s->shared.backends);
     note_what_stays(s, conf);
     listeners_commit(s->shared.listeners);
     store_resize(s->shared.store, conf->memory_bytes);
@@ -211,7 +212,7 @@ static void create_shared(struct shared *shared, const struct conf *conf)
     uint64_t seed;
 
     shared->nworkers = conf->threads;
-    pthread_barrier_init(&shared->all_over, NULL, conf->threads);
+    pthread_barrier_init(&shared->all_over, NULL, conf->threads + 1);
     shared->workers = calloc(conf->threads, sizeof(struct worker *));
     if (shared->workers == NULL || getrandom(&seed, sizeof seed, 0) != sizeof seed ||
         getrandom(shared->user_secret, sizeof shared->user_secret, 0) != sizeof shared->user_secret)
@@ -275,6 +276,7 @@ static void serve(struct server *s)
         loop_run(s->loop, TICK_MS);
     if (s->forced) {
         log_event(shared->log, CONF_LOG_WARN, "some requests were not finished after %d s", DRAIN_MAX_MS / 1000);
+        log_flush(shared->log);
         _exit(0);
     }
     workers_end(shared);
@@ -303,9 +305,10 @@ int server_run(const char *conf_file)
     s.loop = loop_create();
     s.shared.started = loop_now(s.loop);
     create_shared(&s.shared, conf);
-    s.snapshot = snapshot_create(conf, s.shared.backends, s.shared.counters);
+    s.snapshot = snapshot_create(conf, s.shared.counters);
     if (s.snapshot == NULL)
         abort();
+    snapshot_connect(s.snapshot, s.shared.backends);
     s.admin = admin_create(&s.shared, s.loop);
     if (prepare_listeners(&s, conf) != 0) {
         status = 2;

@@ -30,7 +30,7 @@ size_t snapshot_route_name(const struct conf *conf, const struct conf_route *rou
     return n;
 }
 
-struct snapshot *snapshot_create(struct conf *conf, struct backends *backends, struct counters *counters)
+struct snapshot *snapshot_create(struct conf *conf, struct counters *counters)
 {
     struct snapshot *s = calloc(1, sizeof *s);
     struct route_pattern *patterns = calloc(conf->nroutes, sizeof *patterns);
@@ -51,7 +51,6 @@ struct snapshot *snapshot_create(struct conf *conf, struct backends *backends, s
         snapshot_route_name(conf, &conf->routes[i], name, sizeof name);
         s->routes[i].conf = &conf->routes[i];
         s->routes[i].counters = counters_route(counters, name);
-        s->routes[i].backend = backends_apply(backends, conf->routes[i].backend);
     }
     s->limits = (struct request_limits){
         .header_bytes_max = conf->request_header_bytes_max,
@@ -69,6 +68,12 @@ free_patterns:
     free(patterns);
     free(s);
     return NULL;
+}
+
+void snapshot_connect(struct snapshot *s, struct backends *backends)
+{
+    for (size_t i = 0; i < s->conf->nroutes; i++)
+        s->routes[i].backend = backends_apply(backends, s->routes[i].conf->backend);
 }
 
 void snapshot_retain(struct snapshot *s)

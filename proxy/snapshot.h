@@ -28,8 +28,10 @@ struct snapshot {
     struct request_limits limits;
 };
 
-/* Takes over the caller's reference to conf, applies its backends. NULL: out of memory. */
-struct snapshot *snapshot_create(struct conf *conf, struct backends *backends, struct counters *counters);
+/* Takes over the caller's reference to conf. NULL: out of memory. */
+struct snapshot *snapshot_create(struct conf *conf, struct counters *counters);
+/* Applies its backends, which changes those that are in use: the last step before it is in force. */
+void snapshot_connect(struct snapshot *s, struct backends *backends);
 void snapshot_retain(struct snapshot *s);
 void snapshot_release(struct snapshot *s);
 

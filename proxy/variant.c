@@ -43,15 +43,13 @@ struct bytes variant_key(const struct conf_route *route, struct hasher *hasher, 
     return (struct bytes){buf, primary.n + n};
 }
 
+/* Which cookie is a session's, or which field an API key, nobody can tell; those of content negotiation are neither. */
 static bool rules_have_credential(const struct key_rules *rules)
 {
-    /* which cookie is a session's nobody can tell */
-    if (rules->ncookies > 0)
-        return true;
     for (size_t i = 0; i < rules->nheaders; i++)
-        if (is_credential(rules->headers[i], BYTES_NONE))
+        if (!bytes_starts(rules->headers[i], BYTES_LIT("accept")))
             return true;
-    return false;
+    return rules->ncookies > 0;
 }
 
 void key_seal(const struct key_rules *rules, struct hasher *hasher, char *buf, struct key *key)

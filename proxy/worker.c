@@ -170,6 +170,7 @@ void workers_end(struct shared *shared)
     atomic_store_explicit(&shared->over, true, memory_order_release);
     for (unsigned i = 0; i < shared->nworkers; i++)
         loop_wake(shared->workers[i]->loop);
+    pthread_barrier_wait(&shared->all_over);
 }
 
 void worker_join(struct worker *w)

@@ -36,8 +36,8 @@ struct shared {
     _Atomic bool draining;
     /* All are idle: their loops end together, since those of one may be home to what another's clients wait for. */
     _Atomic bool over;
-    pthread_barrier_t all_over;
-    struct rates *rates; /* hit rates of the last minutes */
+    pthread_barrier_t all_over; /* the workers and main */
+    struct rates *rates;        /* hit rates of the last minutes */
 };
 
 struct request;

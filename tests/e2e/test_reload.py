@@ -212,3 +212,21 @@ def test_a_reload_every_200_ms_under_load_loses_nothing(origin, start):
     print(f"{counts[0]} requests, {reloads} reloads")
     assert not faults, faults[:5]
     assert reloads >= 40 and counts[0] > 500
+
+
+def test_a_log_file_that_cannot_be_opened_changes_no_backend(origin, start):
+    """What can fail comes before what takes effect."""
+    gate = origin.gate()
+    origin.default = lambda q: Reply(b"x", headers=(("Cache-Control", "no-store"),), gate=gate)
+    conf = base_conf(origin, backend={"max_connections": 1})
+    w = start(conf=conf)
+    api = dict(conf["backends"]["api"], max_connections=9)
+    w.reload(dict(conf, backends={"api": api}, log={"access": "/nowhere/at/all.log"}))
+    w.wait_log(r"the old configuration stays")
+    clients = [w.http1() for _ in range(3)]
+    for i, c in enumerate(clients):
+        c.send(b"GET /%d HTTP/1.1\r\nHost: api.test\r\n\r\n" % i)
+    until(lambda: w.figures()["backends"][0]["queued"] == 2, "the limit changed")
+    assert origin.count() == 1
+    gate.open()
+    assert [c.response().status for c in clients] == [200] * 3

@@ -4,6 +4,13 @@
 #ifndef WEIR_TESTS_CERTIFICATES_H
 #define WEIR_TESTS_CERTIFICATES_H
 
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>

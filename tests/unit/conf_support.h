@@ -4,6 +4,13 @@
 #ifndef WEIR_TESTS_CONF_SUPPORT_H
 #define WEIR_TESTS_CONF_SUPPORT_H
 
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
 #include <limits.h>
 #include <stdlib.h>
 #include <sys/stat.h>
