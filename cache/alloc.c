@@ -13,9 +13,16 @@ void alloc_set_fault(bool (*refuse)(size_t bytes))
     fault = refuse;
 }
 
-void alloc_prepare(void)
+enum { THREAD_CACHE_BYTES = 1024 * 1024 };
+
+/* tcmalloc's, where it is linked. */
+extern int MallocExtension_SetNumericProperty(const char *property, size_t value) __attribute__((weak));
+
+void alloc_prepare(unsigned threads)
 {
     mallopt(M_ARENA_MAX, 1);
+    if (MallocExtension_SetNumericProperty != NULL)
+        MallocExtension_SetNumericProperty("tcmalloc.max_total_thread_cache_bytes", (threads + 1) * THREAD_CACHE_BYTES);
 }
 
 void *alloc_bytes(size_t bytes)

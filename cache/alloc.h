@@ -13,9 +13,10 @@
 #include "cache/thread.h"
 
 /* Before there are threads. Whoever evicts frees what other threads allocated: glibc's arenas, one for each thread,
- * would each keep the holes of its worst time (measured: half as much again as is in use). Other allocators do not
- * mind. */
-void alloc_prepare(void);
+ * would each keep the holes of its worst time (measured: half as much again as is in use). tcmalloc keeps what a thread
+ * frees in a cache of that thread, 32 MiB in all unless told less: 2 GB of bodies of 1 to 200 KiB through a store of
+ * 64 MiB by two threads left 94 MiB with that, 88 MiB with one MiB a thread. */
+void alloc_prepare(unsigned threads);
 
 void *alloc_bytes(size_t bytes) MUST_USE;
 void *alloc_aligned(size_t alignment, size_t bytes) MUST_USE; /* bytes: a multiple of the alignment */

@@ -56,7 +56,7 @@ struct store *store_create(const struct store_options *options)
 {
     struct store *store;
 
-    alloc_prepare();
+    alloc_prepare(options->threads);
     store = alloc_aligned(CACHE_LINE, sizeof *store);
     if (store == NULL)
         return NULL;
