@@ -164,6 +164,8 @@ static void reopen_logs(struct server *s)
 
     if (log_reopen(s->shared.log, err, sizeof err) != 0)
         log_event(s->shared.log, CONF_LOG_ERROR, "SIGUSR1: %s; the old log file stays open", err);
+    else
+        log_event(s->shared.log, CONF_LOG_INFO, "SIGUSR1: the access log is open anew");
 }
 
 static void on_signal(struct watch *w, uint32_t events)
