@@ -27,6 +27,7 @@ struct fill {
     bool validating; /* our validators went out with the request */
     bool kept;       /* the body stays whole */
     bool storing;    /* ... and is to be stored */
+    bool freshened;  /* a 304 came: `response` is complete */
     struct stored *stale;
     struct stored *response; /* the flight's; borrowed */
     uint64_t produced;
@@ -260,30 +261,26 @@ static bool confirms(struct fields not_modified, struct fields stored)
     return theirs.n == 0 || ours.n == 0 || bytes_eq(without_weakness(theirs), without_weakness(ours));
 }
 
+/* The answer is known; the fetch ends by itself, so that its connection stays. */
 static void freshen(struct fill *fill, struct answer *a)
 {
     struct worker *w = fill->ask.worker;
     struct stored_options options = answer_options(a, &fill->ask, fill->flight->born);
     struct stored *response = stored_create_freshened(w->store, &options, fill->stale, loop_now(w->loop));
 
-    fetch_cancel(fill->fetch); /* a 304 has no body: there is nothing left to wait for */
     if (response == NULL) {
+        fetch_cancel(fill->fetch);
         fail(fill, FILL_NO_ROOM, 0);
         return;
     }
     a->content_length = response->content_length;
-    fill->flight->validated = true;
+    fill->freshened = fill->flight->validated = true;
+    publish(fill, a, response);
     fill->kept = true;
-    prepared_fill(response, a->date);
-    fill->flight->response = fill->response = response;
-    fill->flight->answer_key = fill->flight->entries[0].key;
-    fill->flight->note = (int)a->storing;
-    fill->storing = a->storing == STORING_OK && nominate(fill, a);
     if (fill->storing)
         put_response(fill);
     else
         store_remove(w->store, fill->stale);
-    tell_and_end(fill, FLIGHT_SHARED);
 }
 
 static void decline(struct fill *fill)
@@ -435,8 +432,10 @@ static void finish(struct fill *fill)
 {
     struct flight *f = fill->flight;
 
-    stored_finish_body(fill->response, BODY_COMPLETE);
-    put_response(fill);
+    if (!fill->freshened) {
+        stored_finish_body(fill->response, BODY_COMPLETE);
+        put_response(fill);
+    }
     /* stored before it is closed: whoever comes in between finds one or the other */
     flight_close(f);
     if (fill->untold)
@@ -467,7 +466,7 @@ static void on_done(struct fetch *fetch, void *data, enum fetch_end end)
     (void)fetch;
     if (fill->response == NULL)
         fail(fill, (int)end, 0);
-    else if (end == FETCH_OK)
+    else if (end == FETCH_OK || fill->freshened)
         finish(fill);
     else if (fill->untold)
         fail_untold(fill, end);
@@ -526,7 +525,7 @@ void fills_cancel(struct worker *w)
 
         fetch_cancel(fill->fetch);
         loop_undefer(w->loop, &fill->tell);
-        if (fill->response != NULL)
+        if (fill->response != NULL && !fill->freshened)
             stored_finish_body(fill->response, BODY_BROKEN);
         flight_end(fill->flight);
         fill_free(fill);

@@ -109,7 +109,7 @@ static void take_stderr(struct log *log)
 
     if (ours == NULL)
         abort();
-    setvbuf(ours, NULL, _IOLBF, 0);
+    setvbuf(ours, NULL, _IONBF, 0); /* fprintf then writes a line at once, from its own stack */
     log->stderr_before = stderr;
     stderr = ours;
 }

@@ -456,3 +456,12 @@ def test_overrides_that_the_key_does_not_hold_do_not_reach_the_origin(origin, st
     poison = [("X-Forwarded-Host", "evil.test"), ("X-Original-URL", "/admin"), ("X-HTTP-Method-Override", "DELETE")]
     assert b"evil" not in w.get("/x", poison).body
     assert w.get("/x").hit
+
+
+def test_validations_keep_their_connection(origin, start):
+    origin.on("/x", lambda q: Reply(status=304, headers=(("ETag", '"a"'),)) if q.get("if-none-match") == '"a"' else
+              Reply(b"body", headers=(("ETag", '"a"'), ("Cache-Control", "max-age=0"))))
+    w = start(origin, threads=1)
+    for _ in range(5):
+        assert w.get("/x").body == b"body"
+    assert origin.count() == 5 and len({q.connection for q in origin.seen("/x")}) == 1

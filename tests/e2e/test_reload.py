@@ -227,6 +227,7 @@ def test_a_log_file_that_cannot_be_opened_changes_no_backend(origin, start):
     for i, c in enumerate(clients):
         c.send(b"GET /%d HTTP/1.1\r\nHost: api.test\r\n\r\n" % i)
     until(lambda: w.figures()["backends"][0]["queued"] == 2, "the limit changed")
+    origin.wait(1)
     assert origin.count() == 1
     gate.open()
     assert [c.response().status for c in clients] == [200] * 3

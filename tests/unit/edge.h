@@ -261,6 +261,7 @@ static inline void *edge_run(void *data)
         loop_run(e->loop, 1000);
         atomic_fetch_add(&e->turns, 1);
     }
+    pthread_barrier_wait(&e->done);
     listener_thread_stop(e->listening);
     connections_drain(e->connections);
     for (int64_t until = edge_ms() + 15000; connections_open(e->connections) > 0 && edge_ms() < until;)
@@ -331,6 +332,7 @@ static inline void edge_stop(struct edge *e)
 {
     atomic_store(&e->stop, true);
     loop_wake(e->loop);
+    pthread_barrier_wait(&e->done); /* the loop stays until it has been woken */
     pthread_join(e->thread, NULL);
     assert_int_equal(e->open, 0);
     assert_int_equal(e->begun, e->answered + e->reset);
