@@ -27,10 +27,10 @@ def _quick():
         o.close()
 
 
-def best_of_three(attempt, seconds):
-    """attempt(i) gives a time; one of three must be short enough, for the machine may be busy with something else."""
+def best_of(tries, attempt, seconds):
+    """attempt(i) gives a time; one of them must be short enough, for the machine may be busy with something else."""
     times = []
-    for i in range(3):
+    for i in range(tries):
         times.append(attempt(i))
         if times[-1] < seconds * SLOW:
             break
@@ -70,7 +70,7 @@ def test_the_last_of_a_thousand_is_served_within_100_ms_of_the_origin(start, qui
         assert {(r.status, r.body) for r in h.answers()} == {(200, b"x" * 1000)}
         h.close()
         return last
-    best_of_three(attempt, 0.4)
+    best_of(5, attempt, 0.4)
 
 
 @pytest.mark.serial
@@ -88,8 +88,8 @@ def test_an_uncacheable_herd_does_not_stand_in_line(start, quick):
     # than a little, and is not weir's.
     floor = min(attempt("/", o.address) for _ in range(2))
     print(f"without weir {floor * 1000:.1f} ms")
-    best_of_three(lambda i: attempt(f"/{i}"), max(0.65, 2 * floor + 0.05))
-    best_of_three(lambda i: attempt("/0"), max(0.33, floor + 0.03))
+    best_of(8, lambda i: attempt(f"/{i}"), max(0.65, 2 * floor + 0.05))
+    best_of(8, lambda i: attempt("/0"), max(0.33, floor + 0.03))
     assert o.in_flight_max <= 200
 
 
@@ -137,7 +137,7 @@ def test_a_dribbling_origin_reaches_all_clients_at_once(origin, start, nuisance)
         if deaf:
             deaf.close()
         return spread
-    best_of_three(attempt, 0.02)
+    best_of(5, attempt, 0.02)
 
 
 def test_every_piece_comes_when_the_origin_sends_it(origin, start):
