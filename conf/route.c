@@ -203,6 +203,9 @@ static const char *check_key_header(struct loader *l, struct bytes *word)
     if (wrong == NULL && (bytes_eq(*word, BYTES_LIT("authorization")) || bytes_eq(*word, BYTES_LIT("cookie")) ||
                           bytes_eq(*word, BYTES_LIT("proxy-authorization"))))
         return "credentials have no place in a key; expected 'scope: user', or single cookies in 'cookies'";
+    if (wrong == NULL && (bytes_eq(*word, BYTES_LIT("forwarded")) || bytes_eq(*word, BYTES_LIT("via")) ||
+                          bytes_eq(*word, BYTES_LIT("x-forwarded-for"))))
+        return "weir itself writes this field to the origin, so the client's does not say what the origin sees";
     return wrong;
 }
 

@@ -60,6 +60,20 @@ bool forward_is_hop_by_hop(struct bytes name, struct fields message)
     return false;
 }
 
+size_t forward_connection_options(struct fields message)
+{
+    const struct bytes connection = BYTES_LIT("connection");
+    size_t n = 0;
+
+    for (size_t i = fields_find(message, connection, 0); i < message.n; i = fields_find(message, connection, i + 1)) {
+        struct bytes line = message.v[i].value, option;
+
+        while (option_next(&line, &option))
+            n++;
+    }
+    return n;
+}
+
 static bool connection_names_end_to_end(struct bytes line)
 {
     struct bytes option;
@@ -119,6 +133,56 @@ size_t forward_node(struct bytes address, char out[64])
         n += put(out, BYTES_LIT("\"["));
         n += put(out + n, address);
         return n + put(out + n, BYTES_LIT("]\""));
+    }
+    return n;
+}
+
+/* Up to `end` or the value's end, past quoted strings. Nothing, where one has no end. */
+static struct bytes take_until(struct bytes *rest, char end)
+{
+    bool quoted = false;
+    size_t n = 0;
+
+    for (; n < rest->n && (quoted || rest->p[n] != end); n++) {
+        if (quoted && rest->p[n] == '\\' && n + 1 < rest->n)
+            n++;
+        else if (rest->p[n] == '"')
+            quoted = !quoted;
+    }
+    struct bytes taken = {rest->p, quoted ? 0 : n};
+
+    n += n < rest->n;
+    rest->p += n;
+    rest->n -= n;
+    return bytes_trim(taken);
+}
+
+static bool is_address(struct bytes pair)
+{
+    const char *equals = pair.n == 0 ? NULL : memchr(pair.p, '=', pair.n);
+    struct bytes name = {pair.p, equals == NULL ? 0 : (size_t)(equals - pair.p)};
+
+    return bytes_eq_nocase(name, BYTES_LIT("for")) || bytes_eq_nocase(name, BYTES_LIT("by"));
+}
+
+size_t forward_addresses(struct bytes value, char *out)
+{
+    size_t n = 0;
+
+    while (value.n > 0) {
+        struct bytes member = take_until(&value, ',');
+        bool first = true;
+
+        while (member.n > 0) {
+            struct bytes pair = take_until(&member, ';');
+
+            if (!is_address(pair))
+                continue;
+            if (n > 0)
+                out[n++] = first ? ',' : ';';
+            n += put(out + n, pair);
+            first = false;
+        }
     }
     return n;
 }

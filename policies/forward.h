@@ -18,8 +18,15 @@ bool forward_is_hop_by_hop(struct bytes name, struct fields message);
  * response by a field that the origin did not see. Cheap; false for nearly every request. */
 bool forward_connection_names_fields(struct fields message);
 
+/* How many members its Connection fields have in all. */
+size_t forward_connection_options(struct fields message);
+
 /* A node for Forwarded: quoted and bracketed where it is IPv6 (RFC 7239 section 6); "unknown" for what
  * is no address (a unix socket's peer). Returns the length; out >= 64. */
 size_t forward_node(struct bytes address, char out[64]);
+
+/* What is left of a Forwarded field (RFC 7239) without what it claims of host and scheme, which a key does not hold: the
+ * `for` and `by` of its members. out holds value.n bytes. Returns the length. */
+size_t forward_addresses(struct bytes value, char *out);
 
 #endif

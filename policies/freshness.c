@@ -244,7 +244,8 @@ bool freshness_stale_if_error(const struct lifetimes *l, int64_t age_ms)
 {
     if (l->revalidate_always || l->must_revalidate)
         return false;
-    return age_ms - l->fresh_ms < l->stale_if_error_ms;
+    /* also of what a soft purge made stale before its time */
+    return l->stale_if_error_ms > 0 && age_ms - l->fresh_ms < l->stale_if_error_ms;
 }
 
 int64_t freshness_useful_ms(const struct lifetimes *l)

@@ -31,7 +31,19 @@ struct admin {
     h2o_socket_t *listener;
     char *address; /* of the listener */
     char *unix_path;
+    struct timer housekeeping;
 };
+
+enum { HOUSEKEEPING_MS = 250 };
+
+/* What this thread has taken out of the store is given back when all others have moved on. */
+static void keep_house(struct timer *t)
+{
+    struct admin *a = H2O_STRUCT_FROM_MEMBER(struct admin, housekeeping, t);
+
+    store_thread_poll(a->store);
+    timer_arm(a->loop, t, HOUSEKEEPING_MS);
+}
 
 /* --- answers --- */
 
@@ -470,6 +482,8 @@ struct admin *admin_create(struct shared *shared, struct loop *loop)
     h2o_create_handler(h2o_config_register_path(host, "/", 0), sizeof(h2o_handler_t))->on_req = on_req;
     h2o_context_init(&a->ctx, loop_h2o(loop), &a->globalconf);
     a->accept = (h2o_accept_ctx_t){.ctx = &a->ctx, .hosts = a->globalconf.hosts};
+    a->housekeeping.fire = keep_house;
+    timer_arm(loop, &a->housekeeping, HOUSEKEEPING_MS);
     return a;
 }
 
@@ -484,6 +498,7 @@ static int close_idle(h2o_req_t *req, void *data)
 
 void admin_destroy(struct admin *a)
 {
+    timer_disarm(a->loop, &a->housekeeping);
     close_listener(a);
     h2o_context_request_shutdown(&a->ctx);
     a->globalconf.http1.callbacks.foreach_request(&a->ctx, close_idle, NULL);

@@ -14,7 +14,7 @@ static size_t end_to_end(struct fields in, struct field out[ANSWER_FIELDS_MAX])
 {
     size_t n = 0;
 
-    for (size_t i = 0; i < in.n && n < ANSWER_FIELDS_MAX; i++) {
+    for (size_t i = 0; i < in.n; i++) {
         struct bytes name = in.v[i].name;
 
         if (forward_is_hop_by_hop(name, in) || bytes_eq(name, BYTES_LIT("content-length")))
@@ -42,6 +42,13 @@ static struct wall_s date_of(struct fields fields, struct wall_s now)
     return http_date_parse(fields_value(fields, BYTES_LIT("date")), now, &date) ? date : now;
 }
 
+/* On a route of scope user, a request without the credential is the anonymous user's; one that is personal by another
+ * field or cookie is nobody's that the key could name, and judged as on a shared route. */
+static bool is_one_users(const struct ask *ask)
+{
+    return ask->user_scope && !ask->personal_authorization && !ask->personal_cookie;
+}
+
 static struct lifetimes lifetimes_of(const struct ask *ask, int status, struct fields fields,
                                      const struct cache_control *cc)
 {
@@ -54,7 +61,7 @@ static struct lifetimes lifetimes_of(const struct ask *ask, int status, struct f
         .cc = cc,
         .tier = route->ttl != NULL ? &route->ttl->tier : NULL,
         .ignore_origin = route->ignore_origin,
-        .user_scope = ask->user_scope,
+        .user_scope = is_one_users(ask),
         .request_time = ask->sent_wall,
         .response_time = loop_wall(ask->worker->loop),
         .response_delay_ms = mono_since_ms(ask->sent, now),
@@ -96,11 +103,12 @@ static void decide(const struct ask *ask, struct answer *a)
         .cc = &a->cc,
         .lifetimes = &a->lifetimes,
         .ignore_origin = ask->route->conf->ignore_origin,
-        .user_scope = ask->user_scope,
+        .user_scope = is_one_users(ask),
         .has_authorization = ask->personal_authorization,
         .has_personal_cookie = ask->personal_cookie,
     });
-    if (a->storing == STORING_OK && a->content_length > (int64_t)conf->memory_object_bytes_max)
+    if (a->storing == STORING_OK &&
+        (a->content_length > (int64_t)conf->memory_object_bytes_max || a->fields.n > ANSWER_FIELDS_MAX))
         a->storing = STORING_TOO_LARGE;
 }
 
@@ -126,6 +134,25 @@ static void keep_spec(struct answer *a, struct bytes marker)
     }
 }
 
+/* What the origin sees in these weir has written, of each client's address and way: the client's own field, of which a
+ * key could be made, says nothing about it. */
+static bool varies_on_the_way(struct bytes spec)
+{
+    static const struct bytes names[] = {BYTES_LIT("forwarded"), BYTES_LIT("via"), BYTES_LIT("x-forwarded-for")};
+
+    while (spec.n > 0) {
+        const char *comma = memchr(spec.p, ',', spec.n);
+        size_t n = comma != NULL ? (size_t)(comma - spec.p) : spec.n;
+
+        if (bytes_is_one_of((struct bytes){spec.p, n}, names, sizeof names / sizeof names[0]))
+            return true;
+        n += comma != NULL;
+        spec.p += n;
+        spec.n -= n;
+    }
+    return false;
+}
+
 /* Under which key: the primary one, or with the values of the fields that the answer varies on. */
 static void choose_key(const struct ask *ask, struct answer *a)
 {
@@ -135,7 +162,8 @@ static void choose_key(const struct ask *ask, struct answer *a)
     a->spec_n = 0;
     a->key = ask->primary;
     a->hash = ask->primary_hash;
-    if (vary_spec_of(a->fields, a->spec, &a->spec_n) == VARY_STAR && a->storing == STORING_OK)
+    if (a->storing == STORING_OK && (vary_spec_of(a->fields, a->spec, &a->spec_n) == VARY_STAR ||
+                                     varies_on_the_way((struct bytes){a->spec, a->spec_n})))
         a->storing = STORING_VARY_STAR;
     if (a->storing != STORING_OK)
         return;
@@ -157,6 +185,11 @@ static void choose_key(const struct ask *ask, struct answer *a)
     a->hash = store_hash(w->shared->store, a->key);
 }
 
+static bool is_private(const struct answer *a)
+{
+    return a->cc.private_ || a->cc.private_qualified;
+}
+
 struct stored_options answer_options(const struct answer *a, const struct ask *ask, uint64_t born)
 {
     return (struct stored_options){
@@ -165,8 +198,8 @@ struct stored_options answer_options(const struct answer *a, const struct ask *a
         .key = a->key,
         .key_url_n = ask->url_n,
         .user_scope = ask->user_scope,
-        .with_authorization = storing_usable_with_authorization(&a->cc),
-        .with_cookie = storing_usable_with_cookie(&a->lifetimes),
+        .with_authorization = storing_usable_with_authorization(&a->cc) && !is_private(a),
+        .with_cookie = storing_usable_with_cookie(&a->lifetimes) && !is_private(a),
         .status = a->status,
         .fields = a->fields,
         .prepared_bytes = prepared_bytes(a->fields.n),
@@ -187,18 +220,18 @@ static bool describes_body(struct bytes name)
     return bytes_is_one_of(name, names, sizeof names / sizeof names[0]);
 }
 
-static size_t merge_fields(struct fields stored, struct fields update, struct field out[ANSWER_FIELDS_MAX])
+static size_t merge_fields(struct fields stored, struct fields update, struct field out[2 * ANSWER_FIELDS_MAX])
 {
     size_t n = 0;
 
-    for (size_t i = 0; i < stored.n && n < ANSWER_FIELDS_MAX; i++) {
+    for (size_t i = 0; i < stored.n; i++) {
         struct bytes name = stored.v[i].name;
 
         /* an old Date would make what has just been confirmed look old */
         if (describes_body(name) || (!fields_has(update, name) && !bytes_eq(name, BYTES_LIT("date"))))
             out[n++] = stored.v[i];
     }
-    for (size_t i = 0; i < update.n && n < ANSWER_FIELDS_MAX; i++)
+    for (size_t i = 0; i < update.n; i++)
         if (!describes_body(update.v[i].name))
             out[n++] = update.v[i];
     return n;

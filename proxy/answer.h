@@ -10,9 +10,8 @@
 
 #include "policies/storing.h"
 #include "policies/vary.h"
+#include "proxy/answer_head.h"
 #include "proxy/ask.h"
-
-enum { ANSWER_FIELDS_MAX = 256 };
 
 struct answer {
     int status;
@@ -28,7 +27,7 @@ struct answer {
     struct bytes key; /* under which it is stored */
     struct key_hash hash;
     char *key_memory;
-    struct field v[ANSWER_FIELDS_MAX];
+    struct field v[2 * ANSWER_FIELDS_MAX]; /* on a 304: those of the stored response and its own */
 };
 
 /* validated: the stored response that a 304 has confirmed, else NULL. */

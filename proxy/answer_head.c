@@ -121,7 +121,7 @@ static size_t name_length(struct bytes line)
 static enum answer_verdict field_line(struct answer_head *head, struct bytes line)
 {
     size_t n = name_length(line);
-    if (n == 0)
+    if (n == 0 || head->nlines == ANSWER_FIELDS_MAX)
         return ANSWER_REFUSED;
 
     struct bytes value = bytes_trim((struct bytes){line.p + n + 1, line.n - n - 1});

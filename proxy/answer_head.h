@@ -14,6 +14,7 @@
 
 /* All heads of one answer together: 1xx, final and trailers. */
 #define ANSWER_HEAD_BYTES_MAX 65536
+#define ANSWER_FIELDS_MAX 256 /* of one head: more are refused, for none may go unjudged */
 
 struct answer_line {
     uint32_t name, name_n, value, value_n; /* offsets in text; the lower-case name stands right before the name */

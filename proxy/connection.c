@@ -550,16 +550,16 @@ static void count_reset(struct connection *c)
         end(c);
 }
 
-void connection_request_end(struct connection *c, bool answered)
+void connection_request_end(struct connection *c, enum request_end how)
 {
     if (c->active > 0)
         c->active--;
     if (c->waiting > c->active)
         c->waiting = c->active;
     c->idle_ms = now_ms(c->all);
-    if (answered)
+    if (how == REQUEST_ANSWERED)
         c->answered++;
-    else if (c->http2)
+    else if (how == REQUEST_ABANDONED && c->http2)
         count_reset(c);
 }
 

@@ -43,11 +43,15 @@ void connections_accept(struct connections *all, h2o_socket_t *sock, h2o_accept_
 struct connection *connection_of(h2o_req_t *req);
 
 /* For each request that the handler sees: begin (false: the connection is dead for abuse or a limit; answer trivially,
- * fetch nothing), and answered or gone (libh2o disposed of it without an answer having been finished: a reset, for
- * h2_resets). waiting: the answer waits for weir (origin), not for the client. */
+ * fetch nothing), and how it ended. waiting: the answer waits for weir (origin), not for the client. */
+enum request_end {
+    REQUEST_ANSWERED,
+    REQUEST_BROKEN_OFF, /* by weir: the origin did not finish */
+    REQUEST_ABANDONED,  /* libh2o disposed of it before its answer was finished: a reset, for h2_resets */
+};
 bool connection_request_begin(struct connection *c);                 /* also when false, end is to be called */
 void connection_request_waiting(struct connection *c, bool waiting); /* true and false in turn, false before end */
-void connection_request_end(struct connection *c, bool answered);
+void connection_request_end(struct connection *c, enum request_end how);
 
 /* HTTP/2: no request is taken any more, and the connection is shut down once its answers are out or 1 s has passed. */
 void connection_close_soon(struct connection *c);

@@ -206,7 +206,7 @@ static void tell_head(struct fill *fill)
 
     loop_undefer(fill->ask.worker->loop, &fill->tell);
     fill->untold = false;
-    if (fill->ask.alone || !fill->kept) {
+    if (fill->ask.alone || !fill->kept || (fill->freshened && !fill->storing)) {
         give_to_leader(fill);
         return;
     }

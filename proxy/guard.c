@@ -1,10 +1,14 @@
 #include "proxy/guard.h"
 
 #include <alloca.h>
+#include <dlfcn.h>
+#include <h2o/http2.h>
 
 #include "policies/forward.h"
 #include "policies/uri.h"
 #include "proxy/connection.h"
+
+enum { CONNECTION_OPTIONS_MAX = 32 }; /* each is compared with each field */
 
 static const struct request_verdict FINE = {0, NULL};
 
@@ -30,15 +34,46 @@ static bool only_for_the_upgrade(const h2o_header_t *h)
     return h->name == &H2O_TOKEN_CONNECTION->buf || h->name == &H2O_TOKEN_HTTP2_SETTINGS->buf;
 }
 
+/* RFC 9113 section 8.2.3: what HTTP/2 took apart for its compression is one line again. */
+static struct bytes join_cookies(h2o_req_t *req, size_t first)
+{
+    size_t n = 0;
+
+    for (size_t i = first; i < req->headers.size; i++)
+        n += req->headers.entries[i].value.len + 2;
+    char *text = h2o_mem_alloc_pool(&req->pool, n), *p = text;
+
+    for (size_t i = first; i < req->headers.size; i++) {
+        const h2o_header_t *h = &req->headers.entries[i];
+
+        if (h->name != &H2O_TOKEN_COOKIE->buf)
+            continue;
+        if (p != text) {
+            *p++ = ';';
+            *p++ = ' ';
+        }
+        memcpy(p, h->value.base, h->value.len);
+        p += h->value.len;
+    }
+    return bytes_trim((struct bytes){text, (size_t)(p - text)});
+}
+
 static struct fields collect_fields(h2o_req_t *req, bool drop_upgrade)
 {
     struct field *v = h2o_mem_alloc_pool(&req->pool, sizeof(*v) * (req->headers.size + 1));
+    bool cookies = false;
     size_t n = 0;
 
     for (size_t i = 0; i < req->headers.size; i++) {
         const h2o_header_t *h = &req->headers.entries[i];
         if (drop_upgrade && only_for_the_upgrade(h))
             continue;
+        if (req->version >= 0x200 && h->name == &H2O_TOKEN_COOKIE->buf) {
+            if (!cookies)
+                v[n++] = (struct field){bytes_of_iovec(*h->name), h->orig_name, join_cookies(req, i)};
+            cookies = true;
+            continue;
+        }
         v[n++] = (struct field){bytes_of_iovec(*h->name), h->orig_name, bytes_trim(bytes_of_iovec(h->value))};
     }
     return (struct fields){v, n};
@@ -160,6 +195,19 @@ static struct request_verdict check_head(h2o_req_t *req)
     return verdict;
 }
 
+/* libh2o answers `Upgrade: h2c` by itself, before any handler sees the request, and keeps no head that could be
+ * checked. This takes the place of its function, and calls it: what the check refuses is not upgraded but comes to the
+ * handler as HTTP/1.1, which refuses it. */
+int h2o_http2_handle_upgrade(h2o_req_t *req, struct timeval connected_at)
+{
+    int (*upgrade)(h2o_req_t *, struct timeval);
+
+    if (check_head(req).status != 0)
+        return -1;
+    *(void **)&upgrade = dlsym(RTLD_NEXT, "h2o_http2_handle_upgrade");
+    return upgrade != NULL ? upgrade(req, connected_at) : -1;
+}
+
 /* What a Connection field names is not part of the request that goes on: it must not choose a key, a variant or a user
  * either, or a client could store the answer to what the origin sees under the key of what it sent (RFC 9110
  * section 7.6.1). */
@@ -200,7 +248,10 @@ static struct request_verdict check(h2o_req_t *req, const struct request_limits 
 
     out->fields = collect_fields(req, from_upgrade);
     verdict = request_check(&line, out->fields, limits);
-    drop_hop_by_hop(&out->fields);
+    if (verdict.status == 0 && forward_connection_options(out->fields) > CONNECTION_OPTIONS_MAX)
+        verdict = refuse(400, "the Connection field names too many others");
+    if (verdict.status == 0)
+        drop_hop_by_hop(&out->fields);
     if (verdict.status == 0)
         verdict = normalize(req, &line, out);
     if (verdict.status == 0 && req->entity.len > limits->body_bytes_max)

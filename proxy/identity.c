@@ -16,11 +16,44 @@ static void feed_field(EVP_MAC_CTX *hmac, struct fields request, struct bytes na
     }
 }
 
+/* All cookies of that name count too: which of them an origin takes is not known. Returns whether one says anything.
+ * hmac may be NULL. */
+static bool feed_cookies(EVP_MAC_CTX *hmac, struct fields request, struct bytes name)
+{
+    const struct bytes field = BYTES_LIT("cookie");
+    bool any = false;
+
+    for (size_t i = fields_find(request, field, 0); i < request.n; i = fields_find(request, field, i + 1)) {
+        struct bytes rest = request.v[i].value;
+        struct cookie cookie;
+
+        while (cookie_next(&rest, &cookie)) {
+            uint64_t n = cookie.value.n;
+
+            if (!bytes_eq(cookie.name, name))
+                continue;
+            any |= n > 0;
+            if (hmac == NULL)
+                continue;
+            EVP_MAC_update(hmac, (const unsigned char *)&n, sizeof n);
+            EVP_MAC_update(hmac, (const unsigned char *)cookie.value.p, cookie.value.n);
+        }
+    }
+    return any;
+}
+
 static bool has_identity(const struct conf_route *route, struct fields request)
 {
-    if (route->identity == CONF_IDENTITY_HEADER)
-        return fields_value(request, route->identity_name).n > 0;
-    return route->identity == CONF_IDENTITY_COOKIE && cookie_value(request, route->identity_name).n > 0;
+    const struct bytes name = route->identity_name;
+
+    if (route->identity == CONF_IDENTITY_COOKIE)
+        return feed_cookies(NULL, request, name);
+    if (route->identity != CONF_IDENTITY_HEADER)
+        return false;
+    for (size_t i = fields_find(request, name, 0); i < request.n; i = fields_find(request, name, i + 1))
+        if (request.v[i].value.n > 0)
+            return true;
+    return false;
 }
 
 struct hasher {
@@ -67,10 +100,8 @@ static void hash_credentials(const struct conf_route *route, struct fields reque
     if (EVP_MAC_init(hmac, NULL, 0, NULL) != 1)
         abort();
     if (route->identity == CONF_IDENTITY_COOKIE) {
-        struct bytes cookie = cookie_value(request, route->identity_name);
-
         EVP_MAC_update(hmac, (const unsigned char *)"c", 1);
-        EVP_MAC_update(hmac, (const unsigned char *)cookie.p, cookie.n);
+        feed_cookies(hmac, request, route->identity_name);
     } else {
         EVP_MAC_update(hmac, (const unsigned char *)"h", 1);
         feed_field(hmac, request, route->identity_name);

@@ -34,7 +34,7 @@ static void invalidate_url(const struct ask *ask, struct bytes url)
 
 /* A reference as Location and Content-Location have them, made absolute: with a scheme, or with an absolute path.
  * Others (relative paths, which hardly occur there) are left alone. */
-static void invalidate_reference(const struct ask *ask, struct bytes reference)
+static void invalidate_reference(const struct ask *ask, struct bytes reference, bool path_only)
 {
     const char *scheme = ask->https ? "https" : "http";
     size_t cap = reference.n + ask->authority.n + 16;
@@ -54,9 +54,10 @@ static void invalidate_reference(const struct ask *ask, struct bytes reference)
     url = malloc(cap);
     if (url == NULL)
         abort();
-    n = reference.n > 1 && reference.p[1] == '/' ? snprintf(url, cap, "%s:%.*s", scheme, (int)reference.n, reference.p)
-                                                 : snprintf(url, cap, "%s://%.*s%.*s", scheme, (int)ask->authority.n,
-                                                            ask->authority.p, (int)reference.n, reference.p);
+    n = !path_only && reference.n > 1 && reference.p[1] == '/'
+            ? snprintf(url, cap, "%s:%.*s", scheme, (int)reference.n, reference.p)
+            : snprintf(url, cap, "%s://%.*s%.*s", scheme, (int)ask->authority.n, ask->authority.p, (int)reference.n,
+                       reference.p);
     invalidate_url(ask, (struct bytes){url, (size_t)n});
     free(url);
 }
@@ -65,7 +66,7 @@ static void invalidate_reference(const struct ask *ask, struct bytes reference)
  * whoever has seen it finds nothing older. */
 void invalidate(const struct ask *ask, struct fields answer)
 {
-    invalidate_reference(ask, ask->target);
-    invalidate_reference(ask, fields_value(answer, BYTES_LIT("location")));
-    invalidate_reference(ask, fields_value(answer, BYTES_LIT("content-location")));
+    invalidate_reference(ask, ask->target, true);
+    invalidate_reference(ask, fields_value(answer, BYTES_LIT("location")), false);
+    invalidate_reference(ask, fields_value(answer, BYTES_LIT("content-location")), false);
 }

@@ -8,6 +8,22 @@ static void add_field(struct outgoing *out, struct bytes name, struct bytes valu
         out->v[out->n++] = (struct field){name, NULL, value};
 }
 
+/* CGI and its heirs (WSGI, PHP) cannot tell X_Forwarded_For from X-Forwarded-For. */
+static bool is_named(struct bytes name, const struct bytes *names, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        size_t at = 0;
+
+        if (name.n != names[i].n)
+            continue;
+        while (at < name.n && (name.p[at] == '_' ? '-' : name.p[at]) == names[i].p[at])
+            at++;
+        if (at == name.n)
+            return true;
+    }
+    return false;
+}
+
 /* weir's own business, or written anew below. */
 static bool is_rewritten(struct bytes name)
 {
@@ -21,7 +37,7 @@ static bool is_rewritten(struct bytes name)
         BYTES_LIT("x-forwarded-host"),
         BYTES_LIT("expect"),
     };
-    return bytes_is_one_of(name, names, sizeof names / sizeof names[0]);
+    return is_named(name, names, sizeof names / sizeof names[0]);
 }
 
 /* One client's conditions and ranges have no place in a request whose answer others get. */
@@ -51,8 +67,19 @@ static bool is_unkeyed_override(struct bytes name)
         BYTES_LIT("x-forwarded-prefix"),
         BYTES_LIT("x-forwarded-scheme"),
         BYTES_LIT("x-forwarded-path"),
+        BYTES_LIT("x-forwarded-protocol"),
+        BYTES_LIT("x-forwarded-ssl"),
+        BYTES_LIT("x-forwarded-uri"),
+        BYTES_LIT("x-forwarded-method"),
+        BYTES_LIT("x-http-host-override"),
+        BYTES_LIT("x-http-path-override"),
+        BYTES_LIT("x-original-uri"),
+        BYTES_LIT("x-url-scheme"),
+        BYTES_LIT("x-scheme"),
+        BYTES_LIT("x-script-name"),
+        BYTES_LIT("front-end-https"),
     };
-    return bytes_is_one_of(name, names, sizeof names / sizeof names[0]);
+    return is_named(name, names, sizeof names / sizeof names[0]);
 }
 
 /* All lines of a list field in the request, then one member more. */
@@ -90,7 +117,27 @@ static struct bytes forwarded_member(struct request *r, struct bytes peer)
     return (struct bytes){text, n + (r->in.https ? 5 : 4)};
 }
 
-static void add_proxy_fields(struct request *r, struct outgoing *out)
+/* The client's own Forwarded may claim another host or scheme: what is stored must not depend on that. */
+static struct bytes forwarded(struct request *r, bool cacheable, struct bytes peer)
+{
+    h2o_mem_pool_t *pool = &r->req->pool;
+    struct bytes all = append_member(pool, r->in.fields, BYTES_LIT("forwarded"), forwarded_member(r, peer));
+
+    if (!cacheable || !fields_has(r->in.fields, BYTES_LIT("forwarded")))
+        return all;
+    struct bytes own = forwarded_member(r, peer);
+    char *text = h2o_mem_alloc_pool(pool, all.n + 2);
+    size_t n = forward_addresses((struct bytes){all.p, all.n - own.n}, text);
+
+    if (n > 0) {
+        text[n++] = ',';
+        text[n++] = ' ';
+    }
+    memcpy(text + n, own.p, own.n);
+    return (struct bytes){text, n + own.n};
+}
+
+static void add_proxy_fields(struct request *r, bool cacheable, struct outgoing *out)
 {
     h2o_mem_pool_t *pool = &r->req->pool;
     struct fields in = r->in.fields;
@@ -101,8 +148,9 @@ static void add_proxy_fields(struct request *r, struct outgoing *out)
               append_member(pool, in, BYTES_LIT("via"), r->in.http2 ? BYTES_LIT("2 weir") : BYTES_LIT("1.1 weir")));
     add_field(out, BYTES_LIT("x-forwarded-for"), append_member(pool, in, BYTES_LIT("x-forwarded-for"), peer));
     add_field(out, BYTES_LIT("x-forwarded-proto"), r->in.https ? BYTES_LIT("https") : BYTES_LIT("http"));
-    add_field(out, BYTES_LIT("forwarded"), append_member(pool, in, BYTES_LIT("forwarded"), forwarded_member(r, peer)));
+    add_field(out, BYTES_LIT("forwarded"), forwarded(r, cacheable, peer));
 }
+
 void outgoing_collect(struct request *r, const struct ask *ask, const struct stored *validate, struct outgoing *out)
 {
     out->n = 0;
@@ -116,7 +164,7 @@ void outgoing_collect(struct request *r, const struct ask *ask, const struct sto
         if (out->n < OUTGOING_FIELDS_MAX)
             out->v[out->n++] = *f;
     }
-    add_proxy_fields(r, out);
+    add_proxy_fields(r, ask->cacheable, out);
     if (validate != NULL) {
         struct fields stale = stored_fields(validate);
         struct bytes etag = fields_value(stale, BYTES_LIT("etag"));

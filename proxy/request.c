@@ -88,7 +88,9 @@ static void on_dispose(void *data)
     stored_release(r->stale);
     stored_release(r->sending);
     request_waiting(r, false);
-    connection_request_end(r->connection, r->finished);
+    connection_request_end(r->connection, r->finished     ? REQUEST_ANSWERED
+                                          : r->broken_off ? REQUEST_BROKEN_OFF
+                                                          : REQUEST_ABANDONED);
     hold_drop(r->hold);
     w->requests_open--;
 }
@@ -352,6 +354,8 @@ static void on_wake(struct flight_waiter *waiter)
         on_failed(r, f);
         return;
     case FLIGHT_DECLINED:
+        stored_release(r->stale);
+        r->stale = NULL;
         restart(r);
         return;
     }
@@ -413,6 +417,7 @@ static void refresh(struct request *r, struct stored *s)
     if (f == NULL)
         return;
     r->refreshing = true;
+    stored_release(r->stale);
     r->stale = stored_retain(s);
     fill_start(r, f, true);
 }
@@ -613,7 +618,7 @@ static void respond_no_method(struct request *r)
         for (size_t j = 0; j < s->conf->routes[i].pattern.nmethods; j++) {
             struct bytes method = s->conf->routes[i].pattern.methods[j];
 
-            if (n + method.n + 2 > ALLOW_MAX || is_listed((struct bytes){allow, n}, method) ||
+            if (n + method.n + 3 > ALLOW_MAX || is_listed((struct bytes){allow, n}, method) ||
                 route_find(s->index, method, r->in.authority, r->in.path) >= s->conf->nroutes)
                 continue;
             n += (size_t)sprintf(allow + n, "%s%.*s", n > 0 ? ", " : "", (int)method.n, method.p);
@@ -661,14 +666,14 @@ int request_handle(h2o_handler_t *self, h2o_req_t *req)
     struct request *r = request_create(req, w);
 
     (void)self;
-    if (!connection_request_begin(r->connection)) {
+    bool alive = connection_request_begin(r->connection);
+    struct request_verdict verdict = guard_check(req, &r->hold->snapshot->limits, &r->in);
+
+    if (!alive) {
         respond_problem(r, 503, "this connection is being closed", -1);
         return 0;
     }
-    struct request_verdict verdict = guard_check(req, &r->hold->snapshot->limits, &r->in);
-
     if (verdict.status != 0) {
-        guard_close_after(req);
         respond_problem(r, verdict.status, verdict.why, -1);
         return 0;
     }

@@ -136,6 +136,9 @@ void prepared_fill(struct stored *s, struct wall_s date)
         /* libh2o writes Date itself (see send_first); a token's address is how it knows the field. */
         if (token == H2O_TOKEN_DATE)
             continue;
+        /* For what calls itself MSIE libh2o writes `Cache-Control: private` in the place of a Vary that it knows. */
+        if (token == H2O_TOKEN_VARY)
+            token = NULL;
         p->headers[p->nheaders++] = (h2o_header_t){
             .name = token != NULL ? (h2o_iovec_t *)&token->buf : (h2o_iovec_t *)&f->name,
             .orig_name = f->orig_name,
@@ -303,6 +306,7 @@ static void finish(struct request *r)
 static void break_off(struct request *r)
 {
     r->parked = false;
+    r->broken_off = true;
     h2o_send(r->req, NULL, 0, H2O_SEND_STATE_ERROR);
 }
 
@@ -429,6 +433,8 @@ bool respond_stored(struct request *r, struct stored *s, int64_t age_ms)
 {
     enum conditional verdict = judge(r, s);
 
+    if (verdict != CONDITIONAL_SEND && r->status.fwd != FWD_NONE && r->status.fwd_status == 0)
+        r->status.fwd_status = s->status;
     if (verdict == CONDITIONAL_FAILED) {
         send_problem(r, 412, "the response does not meet If-Match or If-Unmodified-Since", -1);
         return true;
@@ -446,9 +452,9 @@ bool respond_stored(struct request *r, struct stored *s, int64_t age_ms)
         add_age(r, age_ms);
     add_own(r);
 
-    size_t length = s->content_length >= 0                  ? (size_t)s->content_length
-                    : stored_body_state(s) == BODY_COMPLETE ? (size_t)stored_length(s)
-                                                            : SIZE_MAX;
+    size_t length = s->content_length >= 0                                               ? (size_t)s->content_length
+                    : stored_body_state(s) == BODY_COMPLETE && !(r->in.head && r->alone) ? (size_t)stored_length(s)
+                                                                                         : SIZE_MAX;
 
     if (with_body) {
         start(r, s->status, length);

@@ -27,14 +27,18 @@ static bool spec_has_credential(const struct conf_route *route, struct bytes spe
 
 size_t variant_key_bytes_max(struct bytes primary, struct bytes spec, struct fields request)
 {
-    return primary.n + vary_key_bytes_max(spec, request) + USER_HASH_BYTES;
+    return primary.n + spec.n + 1 + vary_key_bytes_max(spec, request) + USER_HASH_BYTES;
 }
 
 struct bytes variant_key(const struct conf_route *route, struct hasher *hasher, struct bytes primary, struct bytes spec,
                          struct fields request, char *buf)
 {
     memcpy(buf, primary.p, primary.n);
-    size_t n = vary_key_build(spec, request, buf + primary.n);
+    memcpy(buf + primary.n, spec.p, spec.n);
+    buf[primary.n + spec.n] = '\0';
+    size_t n = spec.n + 1;
+
+    n += vary_key_build(spec, request, buf + primary.n + n);
 
     if (spec_has_credential(route, spec)) {
         hasher_hash(hasher, (struct bytes){buf + primary.n, n}, (unsigned char *)buf + primary.n);

@@ -4,7 +4,9 @@ import time
 
 import pytest
 
+import client
 from origin import Reply
+from weir import SLOW
 
 MINUTE = (("Cache-Control", "max-age=60"),)
 
@@ -465,3 +467,100 @@ def test_validations_keep_their_connection(origin, start):
     for _ in range(5):
         assert w.get("/x").body == b"body"
     assert origin.count() == 5 and len({q.connection for q in origin.seen("/x")}) == 1
+
+
+@pytest.mark.parametrize("extra", [("Set-Cookie", "sid=secret-of-leader"), ("Cache-Control", "private"), ("Cache-Control", "no-store")])
+def test_a_304_that_is_for_one_client_is_given_to_one(origin, start, extra):
+    gate = origin.gate()
+
+    def answer(q):
+        if q.get("if-none-match"):
+            return Reply(status=304, headers=(("ETag", '"a"'), extra), gate=gate)
+        return Reply(b"x", headers=(("ETag", '"a"'), ("Cache-Control", "max-age=0")))
+    origin.on("/x", answer)
+    w = start(origin)
+    w.get("/x")
+    h = client.Herd(w.address, [client.build("GET", "/x")] * 6).go()
+    origin.wait(2)
+    time.sleep(0.2 * SLOW)  # all six wait by now; for a straggler there is a request more
+    gate.open()
+    answers = h.gather().answers()
+    h.close()
+    got = sum(1 for r in answers if any(extra[1] in v for v in r.all(extra[0])))
+    assert got <= origin.count() - 1, f"{got} clients got what the origin sent {origin.count() - 1} times"
+
+
+def test_a_304_of_another_validator_is_asked_about_once(origin, start):
+    def answer(q):
+        if q.get("if-none-match"):
+            return Reply(status=304, headers=(("ETag", '"other"'),))
+        return Reply(b"x", headers=(("ETag", '"a"'), ("Cache-Control", "max-age=0")))
+    origin.on("/x", answer)
+    w = start(origin)
+    w.get("/x")
+    origin.forget()
+    assert w.get("/x").body == b"x"
+    assert [q.get("if-none-match") for q in origin.requests] == ['"a"', None]
+
+
+def test_a_soft_purge_alone_allows_no_stale_answer(origin, start):
+    status = [200]
+    origin.on("/x", lambda q: Reply(b"x", status=status[0], headers=MINUTE))
+    w = start(origin)
+    w.get("/x")
+    assert w.purge_path("/x", soft=True) == 1
+    status[0] = 503
+    assert w.get("/x").status == 503
+
+
+def test_an_answer_turned_into_a_304_names_the_origin_s_status(origin, start):
+    origin.on("/x", lambda q: Reply(b"abc", headers=MINUTE + (("ETag", '"a"'),)))
+    w = start(origin)
+    r = w.get("/x", [("If-None-Match", '"a"')])
+    assert (r.status, r.cache.get("fwd-status")) == (304, 200)
+    r = w.get("/x", [("If-None-Match", '"a"')])
+    assert r.status == 304 and r.hit and "fwd-status" not in r.cache
+
+
+def settles(w, used):
+    """What readers may still have looked at is given back a little later."""
+    end = time.monotonic() + 5 * SLOW
+    while w.figures()["memory"]["used_bytes"] >= used:
+        assert time.monotonic() < end, w.figures()["memory"]
+        time.sleep(0.05)
+
+
+def test_what_a_stale_answer_was_found_beside_is_given_back(origin, start):
+    """A request that first waited for one variant and then was served another, stale: each of them counts."""
+    state = {"headers": None, "gate": None}
+    origin.on("/x", lambda q: Reply(b"z" * 300000, headers=state["headers"], gate=state["gate"]))
+    w = start(origin)
+    stale = (("Vary", "X"), ("Cache-Control", "max-age=0, stale-while-revalidate=3600"))
+    for i in range(3):
+        state["gate"] = None
+        state["headers"] = stale + (("ETag", '"v2"'),)
+        w.get("/x", [("X", "2")])
+        state["headers"] = (("Vary", "Y"), ("Cache-Control", "max-age=0"), ("ETag", '"e"'))
+        w.get("/x", [("X", f"9{i}"), ("Y", f"1{i}")])
+        gate = state["gate"] = origin.gate()
+        state["headers"] = stale + (("ETag", '"a"'),)
+        n = origin.count()
+        first = client.Herd(w.address, [client.build("GET", "/x", [("X", "1"), ("Y", f"1{i}")])]).go()
+        origin.wait(n + 1)
+        second = client.Herd(w.address, [client.build("GET", "/x", [("X", "2"), ("Y", f"1{i}")])]).go()
+        time.sleep(0.1 * SLOW)  # joined by now; else nothing is tested in this round, and nothing fails
+        gate.open()
+        first.gather(), second.gather()
+        first.close(), second.close()
+        origin.wait_idle()
+        w.purge(all=True)
+    settles(w, 600_000)
+
+
+def test_memory_that_a_purge_took_is_given_back(origin, start):
+    origin.default = lambda q: Reply(b"z" * 600_000, headers=MINUTE)
+    w = start(origin, memory={"size": "16mb"})
+    for i in range(27):
+        w.get(f"/{i}")
+    assert w.purge(all=True) > 0
+    settles(w, 2_000_000)

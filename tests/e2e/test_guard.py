@@ -392,3 +392,70 @@ def test_unknown_frames_fill_no_log(origin, front):
     c.send((struct.pack(">I", 4)[1:] + b"\xf0\x00" + struct.pack(">I", 0) + b"abcd") * 5000)
     assert c.get("/x").status == 200
     assert len(front.stderr) < 4096, front.stderr[:4096]
+
+
+def test_a_bad_request_on_http2_spares_the_other_streams(origin, start):
+    gate = origin.gate()
+    origin.on("/slow", lambda q: Reply(b"fine", gate=gate))
+    w = start(origin)
+    c = w.http2()
+    slow = c.start("GET", "/slow")
+    origin.wait(1)
+    assert c.request("GET", "/%zz").status == 400
+    end = time.monotonic() + 1.5 * SLOW  # when a connection that is to be closed has been
+    while time.monotonic() < end and not c.closed:
+        try:
+            c.pump(0.1)
+        except TimeoutError:
+            pass
+    gate.open()
+    assert not c.closed and c.result(slow).body == b"fine"
+
+
+UPGRADES = {
+    "two Hosts": b"Host: other.test\r\n",
+    "two Content-Lengths": b"Content-Length: 0\r\nContent-Length: 5\r\n",
+    "Content-Length and Transfer-Encoding": b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n",
+    "Transfer-Encoding twice": b"Transfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n",
+    "bare LF": b"X-A: b\n",
+    "fold": b"X-A: b\r\n folded\r\n",
+}
+
+
+@pytest.mark.parametrize("extra", UPGRADES.values(), ids=UPGRADES.keys())
+def test_a_bad_head_is_not_upgraded(origin, start, extra):
+    origin.default = lambda q: Reply(b"fine")
+    w = start(origin)
+    c = w.http1()
+    body = b"0\r\n\r\n" if b"Transfer" in extra else b""
+    c.send(b"POST /x HTTP/1.1\r\nHost: api.test\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n" +
+           extra + b"\r\n" + body)
+    assert c.response().status in (400, 501)
+    assert origin.count() == 0
+
+
+def test_too_many_connection_options_are_refused(origin, start):
+    origin.default = lambda q: Reply(b"fine")
+    w = start(origin)
+    assert w.get("/x", [("Connection", "keep-alive, " + ", ".join(f"x-{i}" for i in range(31)))]).status == 200
+    assert w.get("/x", [("Connection", "keep-alive, " + ", ".join(f"x-{i}" for i in range(32)))]).status == 400
+
+
+def test_what_the_origin_breaks_off_is_no_reset_of_the_client(origin, start):
+    origin.default = lambda q: Reply(b"x" * 300000, cut=150000)
+    origin.on("/ok", lambda q: Reply(b"ok"))
+    w = start(origin, limits={"h2_resets": "3/10s"})
+    c = w.http2()
+    for i in range(8):
+        c.request("GET", f"/{i}")
+    assert c.get("/ok").body == b"ok" and not c.closed
+
+
+def test_a_head_on_a_connection_that_is_being_closed_has_no_body(origin, start):
+    origin.default = lambda q: Reply(b"fine")
+    w = start(origin)
+    c = w.http2()
+    many = c.start("GET", "/x", [(f"x-{i}", "a") for i in range(300)])
+    head = c.start("HEAD", "/x")
+    first, second = c.results([many, head])
+    assert first.status == 431 and second.status in (200, 503) and second.body == b""

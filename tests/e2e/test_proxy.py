@@ -368,3 +368,52 @@ def test_head_of_a_problem_has_no_body(origin, start):
     for _ in range(2):
         r = c.request("HEAD", "/nowhere")
         assert (r.status, r.body) == (404, b"")
+
+
+@pytest.mark.parametrize("protocol", ["http1", "http2"])
+def test_a_head_without_a_length_is_given_none(origin, start, protocol):
+    origin.on("/x", lambda q: Reply(b"hello", framing="chunked", headers=(("Cache-Control", "max-age=60"),)))
+    w = start(origin)
+    r = getattr(w, protocol)().request("HEAD", "/x")
+    assert r.status == 200 and r.get("content-length") in (None, "5"), r.headers
+
+
+OVERRIDES = [("Forwarded", "for=192.0.2.1;host=evil.test;proto=https"), ("X-Forwarded-Host", "evil.test"), ("X_Forwarded_Host", "evil.test"),
+             ("X_Original_URL", "/evil"), ("X-Forwarded-Ssl", "evil"), ("Front-End-Https", "evil"), ("X-Forwarded-Protocol", "evil"),
+             ("X-HTTP-Host-Override", "evil.test"), ("X-Url-Scheme", "evil"), ("X-Scheme", "evil"), ("X-Script-Name", "/evil")]
+
+
+@pytest.mark.parametrize("name,value", OVERRIDES)
+def test_what_overrides_host_scheme_or_path_is_not_in_what_is_stored(origin, start, name, value):
+    origin.on("/x", lambda q: Reply(f"{name}={q.get(name)}".encode(), headers=(("Cache-Control", "max-age=60"),)))
+    w = start(origin)
+    w.get("/x", [(name, value)])
+    assert b"evil" not in w.get("/x").body
+
+
+def test_cookies_that_http2_took_apart_are_one_line_again(origin, start):
+    origin.default = lambda q: Reply(repr(q.all("cookie")).encode())
+    w = start(origin)
+    assert w.http2().get("/x", [("cookie", "a=1"), ("x-a", "b"), ("cookie", "b=2")]).body == b"['a=1; b=2']"
+
+
+def test_more_fields_than_are_judged_are_refused(origin, start):
+    origin.on("/many", lambda q: Reply(b"x", headers=tuple((f"X-{i}", "a") for i in range(300)) + (("Cache-Control", "no-store"),)))
+    w = start(origin, route={"ttl": "t"}, ttl={"t": "1m"})
+    problem(w.get("/many"), 502)
+
+
+def test_a_path_that_begins_with_two_slashes_is_invalidated_too(origin, start):
+    origin.default = lambda q: Reply(b"%d" % origin.count(), headers=(("Cache-Control", "max-age=60"),))
+    w = start(origin)
+    w.get("//x")
+    assert w.get("//x").hit
+    w.request("POST", "//x", body=b"a")
+    assert not w.get("//x").hit
+
+
+def test_vary_stays_whatever_the_client_calls_itself(origin, start):
+    origin.default = lambda q: Reply(b"x", headers=(("Cache-Control", "max-age=60"), ("Vary", "Accept-Language")))
+    w = start(origin)
+    r = w.get("/x", [("User-Agent", "Mozilla/4.0 (compatible; MSIE 8.0; Windows NT 6.1)")])
+    assert (r.get("vary"), r.get("cache-control")) == ("Accept-Language", "max-age=60")

@@ -219,3 +219,34 @@ def test_one_http2_connection_may_carry_many_users(origin, start):
     for user, r in zip(order, c.results(sids)):
         assert r.body == f"for Bearer {user}".encode()
     assert origin.count() == 30
+
+
+@pytest.mark.parametrize("first,second", [("sid=ann", None), ("sid=ann", "sid=bob"), (None, "sid=bob")])
+def test_a_private_answer_without_the_credential_is_not_for_other_cookies(origin, start, first, second):
+    """The key says "anonymous" for all of them: what one of them was given is personal by its cookie, which it does not hold."""
+    by_user(origin)
+    w = start(origin, route={"scope": "user", "user": {"header": "Authorization"}})
+    for cookie in (first, second):
+        r = w.get("/me", [("Cookie", cookie)] if cookie else [])
+        assert r.body.startswith(b"for None %s:" % str(cookie).encode()), r
+
+
+def test_all_cookies_of_the_identity_s_name_count(origin, start):
+    """An origin that takes the last of two, and a browser that somebody has given a second one."""
+    def who(q):
+        return [p.split("=")[1] for p in q.get("cookie").split("; ") if p.startswith("sid=")][-1]
+    origin.default = lambda q: Reply(f"account of {who(q)}".encode(), headers=PRIVATE)
+    w = start(origin, route={"scope": "user", "user": {"cookie": "sid"}})
+    assert w.get("/me", [("Cookie", "sid=mallory; sid=victim")]).body == b"account of victim"
+    assert w.get("/me", [("Cookie", "sid=mallory")]).body == b"account of mallory"
+    assert w.get("/me", [("Cookie", "a=b; sid=mallory")]).hit
+
+
+@pytest.mark.parametrize("scope", ["user", "auto"])
+def test_an_empty_first_line_hides_no_identity(origin, start, scope):
+    origin.default = lambda q: Reply(f"account of {q.all('x-api-key')}".encode(),
+                                     headers=PRIVATE if scope == "user" else MINUTE)
+    w = start(origin, route={"scope": scope, "user": {"header": "X-Api-Key"}})
+    assert b"alice" in w.get("/me", [("X-Api-Key", ""), ("X-Api-Key", "alice")]).body
+    assert b"alice" not in w.get("/me").body
+    assert b"alice" not in w.get("/me", [("X-Api-Key", "")]).body

@@ -1,4 +1,8 @@
 """Answers that depend on request headers (RFC 9111 section 4.1)."""
+import socket
+
+import pytest
+
 import client
 from origin import Reply
 
@@ -163,4 +167,30 @@ def test_users_vary_by_their_credential_and_share_nothing(origin, start):
         assert w.get("/x", [("Authorization", who)]).body.startswith(who.encode())
         r = w.get("/x", [("Authorization", who)])
         assert r.hit and r.body.startswith(who.encode())
+    assert origin.count() == 2
+
+
+def test_an_absent_field_of_one_name_is_not_an_absent_field_of_another(origin, start):
+    """Variant keys made under an older spec must not be taken for those of the new one."""
+    vary = ["Accept-Language"]
+    origin.on("/x", lambda q: Reply(f"lang={q.get('accept-language')} dev={q.get('x-device')}".encode(),
+                                    headers=(("Vary", vary[0]), ("Cache-Control", "max-age=60"))))
+    w = start(origin)
+    w.get("/x", [("X-Device", "phone")])
+    vary[0] = "X-Device"
+    w.get("/x", [("X-Device", "tv"), ("Accept-Language", "de")])
+    assert w.get("/x", [("Accept-Language", "fr")]).body == b"lang=fr dev=None"
+
+
+@pytest.mark.parametrize("name", ["X-Forwarded-For", "Forwarded", "Via"])
+def test_what_weir_writes_itself_makes_no_variants(origin, start, name):
+    origin.on("/x", lambda q: Reply(f"for {q.get(name)}".encode(), headers=(("Vary", name), ("Cache-Control", "max-age=60"))))
+    w = start(origin)
+
+    def get(source):
+        with socket.create_connection(w.address, source_address=(source, 0)) as s:
+            s.sendall(client.build("GET", "/x", [("Connection", "close")]))
+            return b"".join(iter(lambda: s.recv(4096), b""))
+    get("127.0.0.2")
+    assert b"127.0.0.2" not in get("127.0.0.3")
     assert origin.count() == 2

@@ -89,7 +89,7 @@ static inline void edge_disposed(void *p)
         hangup_unwatch(a->edge->connections, &a->hangup);
     if (a->waiting)
         connection_request_waiting(a->connection, false);
-    connection_request_end(a->connection, a->answered);
+    connection_request_end(a->connection, a->answered ? REQUEST_ANSWERED : REQUEST_ABANDONED);
     atomic_fetch_add(a->answered ? &a->edge->answered : &a->edge->reset, 1);
 }
 

@@ -92,13 +92,34 @@ static void nodes(void **state)
     node_is("1.2.3.4\", for=\"x", "unknown");
 }
 
+static void addresses(const char *value, const char *left)
+{
+    char out[256];
+    size_t n = forward_addresses(bytes_of(value), out);
+
+    out[n] = '\0';
+    assert_string_equal(out, left);
+}
+
+static void claims_of_host_and_scheme_go(void **state)
+{
+    (void)state;
+    addresses("", "");
+    addresses("for=192.0.2.7", "for=192.0.2.7");
+    addresses("for=192.0.2.7;host=evil.test;proto=https", "for=192.0.2.7");
+    addresses("host=evil.test, For=\"[2001:db8::1]:80\" ; proto=http;by=_b , proto=https",
+              "For=\"[2001:db8::1]:80\";by=_b");
+    addresses("for=\"a,host=x;\\\"b\";host=y", "for=\"a,host=x;\\\"b\"");
+    addresses("for=\"unended;host=x", "");
+    addresses("garbage, ;;,=,for", "");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(hop_by_hop_by_definition),
-        cmocka_unit_test(hop_by_hop_by_connection),
-        cmocka_unit_test(connection_that_names_fields),
-        cmocka_unit_test(nodes),
+        cmocka_unit_test(hop_by_hop_by_definition),     cmocka_unit_test(hop_by_hop_by_connection),
+        cmocka_unit_test(connection_that_names_fields), cmocka_unit_test(nodes),
+        cmocka_unit_test(claims_of_host_and_scheme_go),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
