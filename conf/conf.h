@@ -18,6 +18,7 @@
 #include "policies/key.h"
 #include "policies/personal.h"
 #include "policies/route.h"
+#include "policies/storing.h"
 
 struct conf_mark { /* where in the files something was said */
     const char *file;
@@ -97,6 +98,7 @@ struct conf_route {
     struct bytes identity_name; /* header: lower case */
     struct key_rules key;
     struct personal_rules personal;
+    enum set_cookie set_cookie;
     bool coalesce;
     struct conf_mark mark;
 };

@@ -257,6 +257,13 @@ static const struct choice scopes[] = {
     {NULL, 0},
 };
 
+static const struct choice set_cookies[] = {
+    {"never", SET_COOKIE_NEVER},
+    {"store", SET_COOKIE_STORE},
+    {"strip", SET_COOKIE_STRIP},
+    {NULL, 0},
+};
+
 static const struct conf_key route_table[] = {
     {"path", KEY_OTHER, .read = read_path, .example = "/api/**"},
     {"host", KEY_OTHER, .read = read_host},
@@ -270,6 +277,7 @@ static const struct conf_key route_table[] = {
     {"user", KEY_OTHER, .read = read_user, .keys = &user_keys},
     {"key", KEY_MAP, .keys = &key_keys},
     {"ignore_cookies", KEY_OTHER, .read = read_ignore_cookies, .standard = "off"},
+    {"set_cookie", KEY_CHOICE, FIELD(set_cookie), .choices = set_cookies, .standard = "never"},
     {"coalesce", KEY_SWITCH, FIELD(coalesce), .standard = "on"},
     {"targeted", KEY_LATER, .standard = NULL},
     {"client_cache_control", KEY_LATER, .standard = "ignore"},

@@ -83,7 +83,7 @@ static bool understood(int status)
 
 static bool is_partial(const struct storing_facts *f)
 {
-    return f->status == 206 || f->status == 416 || fields_has(f->fields, BYTES_LIT("content-range"));
+    return f->status == 206 || f->status == 416;
 }
 
 static bool no_store(const struct storing_facts *f)
@@ -159,13 +159,25 @@ static enum storing decide_origin(const struct storing_facts *f)
     return is_private(f) ? STORING_PRIVATE : STORING_OK;
 }
 
+static bool set_cookie_forbids(const struct storing_facts *f)
+{
+    switch (f->set_cookie) {
+    case SET_COOKIE_STORE:
+        return f->ignore_origin || !f->lifetimes->explicit_ || f->lifetimes->fresh_ms == 0;
+    case SET_COOKIE_STRIP:
+        return false;
+    default:
+        return true;
+    }
+}
+
 static enum storing decide_personal(const struct storing_facts *f)
 {
     if (!f->user_scope && f->has_authorization && !storing_usable_with_authorization(f->cc))
         return STORING_AUTHORIZATION;
     if (!f->user_scope && f->has_personal_cookie && !storing_usable_with_cookie(f->lifetimes))
         return STORING_COOKIE;
-    return fields_has(f->fields, BYTES_LIT("set-cookie")) ? STORING_SET_COOKIE : STORING_OK;
+    return fields_has(f->fields, BYTES_LIT("set-cookie")) && set_cookie_forbids(f) ? STORING_SET_COOKIE : STORING_OK;
 }
 
 static enum storing decide_use(const struct storing_facts *f)
@@ -177,11 +189,21 @@ static enum storing decide_use(const struct storing_facts *f)
     return STORING_OK;
 }
 
+/* The answer to a POST stands for a later GET only where the origin says both, that it is what GET would get and how
+ * long (RFC 9110 section 9.3.3). */
+static bool method_allowed(const struct storing_facts *f)
+{
+    if (bytes_eq(f->method, BYTES_LIT("GET")))
+        return true;
+    return bytes_eq(f->method, BYTES_LIT("POST")) && f->answers_get && is_2xx(f->status) && !f->ignore_origin &&
+           f->lifetimes->explicit_ && f->lifetimes->fresh_ms > 0;
+}
+
 enum storing storing_decide(const struct storing_facts *facts)
 {
     enum storing s;
 
-    if (!bytes_eq(facts->method, BYTES_LIT("GET")))
+    if (!method_allowed(facts))
         return STORING_METHOD;
     if (is_partial(facts))
         return STORING_PARTIAL;

@@ -12,9 +12,9 @@
 
 enum storing {
     STORING_OK = 0,
-    STORING_METHOD,  /* only GET is stored */
+    STORING_METHOD,  /* only GET is stored, and POST as below */
     STORING_STATUS,  /* no cacheable status, nothing explicit; or never: 304, 407, 412, 428, 429, 431, 511 */
-    STORING_PARTIAL, /* 206, 416, Content-Range */
+    STORING_PARTIAL, /* 206, 416 */
     STORING_NO_STORE,
     STORING_PRIVATE,       /* also private="field" */
     STORING_AUTHORIZATION, /* RFC 9111 section 3.5 */
@@ -26,8 +26,17 @@ enum storing {
     STORING_OFF,         /* cache: off */
 };
 
+/* What a route does with a response that has Set-Cookie (RFC 9111 section 7.3 does not forbid to store it). */
+enum set_cookie {
+    SET_COOKIE_NEVER, /* not stored */
+    SET_COOKIE_STORE, /* stored with it, where the origin itself states a lifetime */
+    SET_COOKIE_STRIP, /* stored without it, and sent without it: the caller removes it */
+};
+
 struct storing_facts {
     struct bytes method;
+    bool answers_get; /* a POST whose answer has its target as Content-Location (RFC 9110 section 9.3.3) */
+    enum set_cookie set_cookie;
     int status;
     struct fields fields; /* of the response */
     const struct cache_control *cc;

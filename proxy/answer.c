@@ -4,6 +4,7 @@
 
 #include "policies/forward.h"
 #include "policies/http_date.h"
+#include "proxy/invalidate.h"
 #include "proxy/respond.h"
 #include "proxy/variant.h"
 
@@ -24,13 +25,12 @@ static size_t end_to_end(struct fields in, struct field out[ANSWER_FIELDS_MAX])
     return n;
 }
 
-/* What is stored has its age reckoned anew for each answer (RFC 9111 section 4.2.3). */
-static size_t without_age(struct field *fields, size_t n)
+static size_t without(struct field *fields, size_t n, struct bytes name)
 {
     size_t kept = 0;
 
     for (size_t i = 0; i < n; i++)
-        if (!bytes_eq(fields[i].name, BYTES_LIT("age")))
+        if (!bytes_eq(fields[i].name, name))
             fields[kept++] = fields[i];
     return kept;
 }
@@ -88,16 +88,28 @@ static int64_t useful_ms_of(const struct answer *a)
     return answer_has_validator(a->fields) && useful < INT64_MAX - VALIDATE_MS ? useful + VALIDATE_MS : useful;
 }
 
+/* Does a POST's answer say that it is what GET would get: with its target as Content-Location? */
+static bool is_for_get(const struct ask *ask, struct fields fields)
+{
+    struct bytes location = fields_value(fields, BYTES_LIT("content-location"));
+
+    return ask->may_answer_get && location.n > 0 && reference_is_target(ask, location);
+}
+
 static void decide(const struct ask *ask, struct answer *a)
 {
     const struct conf *conf = ask->hold->snapshot->conf;
 
-    if (!ask->cacheable) {
+    bool answers_get = !ask->cacheable && is_for_get(ask, a->fields);
+
+    if (!ask->cacheable && !answers_get) {
         a->storing = STORING_OFF;
         return;
     }
     a->storing = storing_decide(&(struct storing_facts){
         .method = ask->method,
+        .answers_get = answers_get,
+        .set_cookie = ask->route->conf->set_cookie,
         .status = a->status,
         .fields = a->fields,
         .cc = &a->cc,
@@ -237,6 +249,13 @@ static size_t merge_fields(struct fields stored, struct fields update, struct fi
     return n;
 }
 
+/* Where a route stores what has Set-Cookie without it, those that share the answer get none either. */
+static bool strips_set_cookie(const struct ask *ask, const struct answer *a)
+{
+    return ask->route->conf->set_cookie == SET_COOKIE_STRIP &&
+           (a->storing == STORING_OK || a->storing == STORING_STATUS);
+}
+
 void answer_judge(struct answer *a, const struct ask *ask, const struct stored *validated, int status,
                   struct fields fields, int64_t content_length)
 {
@@ -254,8 +273,11 @@ void answer_judge(struct answer *a, const struct ask *ask, const struct stored *
     a->lifetimes = lifetimes_of(ask, a->status, a->fields, &a->cc);
     decide(ask, a);
     choose_key(ask, a);
+    /* what is stored has its age reckoned anew for each answer (RFC 9111 section 4.2.3) */
     if (a->storing == STORING_OK)
-        a->fields.n = without_age(a->v, a->fields.n);
+        a->fields.n = without(a->v, a->fields.n, BYTES_LIT("age"));
+    if (strips_set_cookie(ask, a))
+        a->fields.n = without(a->v, a->fields.n, BYTES_LIT("set-cookie"));
 }
 
 void answer_fini(struct answer *a)

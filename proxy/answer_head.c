@@ -57,7 +57,7 @@ static enum answer_verdict status_line(struct answer_head *head, struct bytes li
     /* 101: nobody asked to switch protocols. */
     if (head->status < 100 || head->status > 599 || head->status == 101)
         return ANSWER_REFUSED;
-    head->chunked = false;
+    head->chunked = head->coded = false;
     head->content_length = -1;
     head->text_n = head->nlines = 0;
     return ANSWER_MORE;
@@ -92,18 +92,44 @@ static bool content_length(struct answer_head *head, struct bytes value)
     }
 }
 
-/* Only once and only "chunked"; on HTTP/1.0 it means that the framing is faulty (RFC 9112 section 6.1). */
+/* A coding that would have to be undone, or that may have been meant to be "chunked". */
+static bool must_be_decoded(struct bytes coding)
+{
+    static const struct bytes known[] = {BYTES_LIT("gzip"),       BYTES_LIT("x-gzip"),  BYTES_LIT("compress"),
+                                         BYTES_LIT("x-compress"), BYTES_LIT("deflate"), BYTES_LIT("identity")};
+
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
+        if (bytes_eq_nocase(coding, known[i]))
+            return true;
+    for (size_t i = 0; i + 5 <= coding.n; i++)
+        if (bytes_eq_nocase((struct bytes){coding.p + i, 5}, BYTES_LIT("chunk")))
+            return true;
+    return false;
+}
+
+static bool is_token(struct bytes text)
+{
+    for (size_t i = 0; i < text.n; i++)
+        if (!is_token_char(text.p[i]))
+            return false;
+    return text.n > 0;
+}
+
+/* Only once; on HTTP/1.0 it means that the framing is faulty (RFC 9112 section 6.1). "chunked", or one coding that
+ * nobody knows: then the content ends where the connection does (section 6.3) and is passed on as it is. */
 static bool transfer_encoding(struct answer_head *head, struct bytes value)
 {
-    if (head->chunked || head->version_1_0 || !bytes_eq_nocase(value, BYTES_LIT("chunked")))
+    if (head->coded || head->version_1_0)
         return false;
-    return head->chunked = true;
+    head->coded = true;
+    head->chunked = bytes_eq_nocase(value, BYTES_LIT("chunked"));
+    return head->chunked || (is_token(value) && !must_be_decoded(value));
 }
 
 static bool framing(struct answer_head *head, struct bytes name, struct bytes value)
 {
     if (bytes_eq(name, BYTES_LIT("content-length")))
-        return content_length(head, value) && !head->chunked;
+        return content_length(head, value) && !head->coded;
     if (bytes_eq(name, BYTES_LIT("transfer-encoding")))
         return transfer_encoding(head, value) && head->content_length < 0;
     return true;

@@ -30,7 +30,8 @@ struct answer_head {
 
     size_t bytes; /* seen in all */
     int status;   /* 0: no status line yet */
-    bool version_1_0, chunked, complete;
+    bool version_1_0, complete;
+    bool coded, chunked;    /* there was a Transfer-Encoding; it was "chunked" */
     int64_t content_length; /* < 0: not stated */
 };
 

@@ -45,6 +45,7 @@ void ask_init(struct ask *ask, struct request *r, bool cacheable)
         .hold = hold_use(r->hold),
         .route = r->route,
         .cacheable = cacheable,
+        .may_answer_get = r->may_answer_get,
         .alone = r->alone && !r->refreshing,
         .https = r->in.https,
         .user_scope = r->user_scope,

@@ -13,8 +13,9 @@ struct ask {
     struct worker *worker;
     struct hold *hold;
     const struct snapshot_route *route;
-    bool cacheable; /* by rule: the answer may be stored if it allows that itself */
-    bool alone;     /* nobody can join: the answer is its one waiter's, though it may be stored */
+    bool cacheable;      /* by rule: the answer may be stored if it allows that itself */
+    bool may_answer_get; /* a POST whose answer may be stored for GET, if it says so */
+    bool alone;          /* nobody can join: the answer is its one waiter's, though it may be stored */
     bool https, user_scope, personal_authorization, personal_cookie, unsafe, head;
     struct bytes method, authority, target;
     struct fields request;

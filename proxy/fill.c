@@ -325,8 +325,10 @@ static void on_head(struct fetch *fetch, void *data, int status, struct fields f
 
     (void)fetch;
     histogram_add(&fill->ask.route->counters->threads[w->index].origin, clock_us() - fill->sent_us);
-    if (fill->ask.unsafe && status >= 200 && status < 400)
+    if (fill->ask.unsafe && status >= 200 && status < 400) {
         invalidate(&fill->ask, fields);
+        fill->flight->born = store_birth(w->shared->store); /* what it invalidates is not its own answer */
+    }
     if (is_gateway_error(status) && may_stand_in(fill)) {
         hold_down(fill, retry_after_ms(fields));
         fill->flight->failure = FILL_ORIGIN_ERROR;

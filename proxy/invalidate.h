@@ -1,6 +1,6 @@
 /*
  * Invalidation by unsafe requests (RFC 9111 section 4.4): drops what is stored for the target and for what the answer
- * names.
+ * names. Also: what such names are resolved to.
  *
  * Threads  A worker's.
  */
@@ -11,5 +11,8 @@
 
 /* Before the answer is passed on: whoever has seen it finds nothing older. */
 void invalidate(const struct ask *ask, struct fields answer);
+
+/* Does a reference (Content-Location) name what the request asked for? */
+bool reference_is_target(const struct ask *ask, struct bytes reference);
 
 #endif

@@ -82,6 +82,14 @@ static bool is_unkeyed_override(struct bytes name)
     return is_named(name, names, sizeof names / sizeof names[0]);
 }
 
+bool outgoing_has_override(struct fields request)
+{
+    for (size_t i = 0; i < request.n; i++)
+        if (is_unkeyed_override(request.v[i].name) || bytes_eq(request.v[i].name, BYTES_LIT("forwarded")))
+            return true;
+    return false;
+}
+
 /* All lines of a list field in the request, then one member more. */
 static struct bytes append_member(h2o_mem_pool_t *pool, struct fields request, struct bytes name, struct bytes member)
 {

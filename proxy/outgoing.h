@@ -19,6 +19,9 @@ struct outgoing {
 
 /* validate: the stored response whose validators go along; NULL: none do. */
 void outgoing_collect(struct request *r, const struct ask *ask, const struct stored *validate, struct outgoing *out);
+/* Has it a field by which an origin may take another method, host or path for what was meant? The key does not hold it.
+ */
+bool outgoing_has_override(struct fields request);
 /* The target as the backend knows it. */
 struct bytes outgoing_target(struct request *r);
 

@@ -7,6 +7,7 @@
 #include "proxy/fill.h"
 #include "proxy/health.h"
 #include "proxy/identity.h"
+#include "proxy/outgoing.h"
 #include "proxy/respond.h"
 #include "proxy/variant.h"
 
@@ -327,7 +328,7 @@ static void on_leader(struct request *r, struct flight *f)
     bool stored = f->note == STORING_OK, personal = r->personal_authorization || r->personal_cookie;
 
     r->status.stored = stored;
-    r->outcome = stored && !personal ? OUTCOME_MISS : OUTCOME_BYPASS;
+    r->outcome = stored && !personal && r->in.get ? OUTCOME_MISS : OUTCOME_BYPASS;
     if (!respond_stored(r, f->response, stored ? fetched_age(r, f->response) : -1))
         respond_problem(r, 503, "this response cannot be delivered any more", 1);
 }
@@ -574,8 +575,17 @@ static void handle_routed(struct request *r)
     identity_judge(route, r->in.fields, r->worker->hasher, &who);
     build_key(r, &who);
     r->user_scope = who.user_scope;
+    /* Where the key does not hold who asks, what else tells users apart makes a request personal. */
+    if (route->cache && (!who.user_scope || !who.known)) {
+        struct personal p = personal_judge(&route->personal, r->in.fields);
+
+        r->personal_authorization = p.authorization;
+        r->personal_cookie = p.cookie;
+    }
     if (!r->in.get && !r->in.head) {
         r->status.fwd = FWD_METHOD;
+        r->may_answer_get =
+            route->cache && bytes_eq(r->in.method, BYTES_LIT("POST")) && !outgoing_has_override(r->in.fields);
         keep_query(r);
         go_alone(r, false);
         return;
@@ -586,13 +596,6 @@ static void handle_routed(struct request *r)
         keep_query(r);
         go_alone(r, false);
         return;
-    }
-    /* Where the key does not hold who asks, what else tells users apart makes a request personal. */
-    if (!who.user_scope || !who.known) {
-        struct personal p = personal_judge(&route->personal, r->in.fields);
-
-        r->personal_authorization = p.authorization;
-        r->personal_cookie = p.cookie;
     }
     look_up(r);
 }

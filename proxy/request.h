@@ -52,11 +52,12 @@ struct request {
     unsigned rounds; /* how often it began again */
     struct request *restart_next;
     bool hangup_on, waiting, reading, parked, started, finished, restarting;
-    bool unlisted;   /* not counted: it asks for the counters */
-    bool broken_off; /* by weir, for want of the rest: no reset of the client's */
-    bool alone;      /* its flight is its own: nobody joins, conditions go to the origin */
-    bool refreshing; /* a stale answer goes out while a fill is started in its name */
-    bool let_go;     /* what it waited for is not for it: no more waiting */
+    bool unlisted;       /* not counted: it asks for the counters */
+    bool broken_off;     /* by weir, for want of the rest: no reset of the client's */
+    bool may_answer_get; /* a POST whose answer may be stored for GET, if it says so */
+    bool alone;          /* its flight is its own: nobody joins, conditions go to the origin */
+    bool refreshing;     /* a stale answer goes out while a fill is started in its name */
+    bool let_go;         /* what it waited for is not for it: no more waiting */
 };
 
 /* libh2o's one handler. */

@@ -564,3 +564,55 @@ def test_memory_that_a_purge_took_is_given_back(origin, start):
         w.get(f"/{i}")
     assert w.purge(all=True) > 0
     settles(w, 2_000_000)
+
+
+COOKIE = (("Set-Cookie", "a=b"),)
+
+
+def test_set_cookie_is_stored_only_where_the_route_says_so(origin, start):
+    counted(origin, "/explicit", MINUTE + COOKIE)
+    counted(origin, "/silent", COOKIE + (("Last-Modified", past(100_000)),))
+    never = start(origin)
+    for path in ("/explicit", "/silent"):
+        assert never.get(path).get("set-cookie") == "a=b" and not never.get(path).hit
+    store = start(origin, route={"set_cookie": "store"})
+    for path in ("/explicit", "/silent"):
+        assert store.get(path).get("set-cookie") == "a=b"
+    assert store.get("/explicit").hit and store.get("/explicit").get("set-cookie") == "a=b"
+    assert not store.get("/silent").hit
+    strip = start(origin, route={"set_cookie": "strip"})
+    for path in ("/explicit", "/silent"):
+        assert strip.get(path).get("set-cookie") is None
+        assert strip.get(path).hit and strip.get(path).get("set-cookie") is None
+
+
+def test_stripping_takes_no_cookie_from_what_is_for_one_client(origin, start):
+    counted(origin, "/x", COOKIE + (("Cache-Control", "private"),))
+    w = start(origin, route={"set_cookie": "strip"})
+    assert w.get("/x").get("set-cookie") == "a=b"
+
+
+def test_the_answer_to_a_post_is_stored_for_get_where_it_says_so(origin, start):
+    """RFC 9110 section 9.3.3: Content-Location is the target, and the lifetime is explicit."""
+    origin.on("/x", lambda q: Reply(b"%s %d" % (q.method.encode(), origin.count("/x")),
+                                    headers=MINUTE + (("Content-Location", q.get("x-location")),)))
+    w = start(origin)
+    r = w.request("POST", "/x", [("X-Location", "/x")], b"a")
+    assert r.cache == {"fwd": "method", "stored": True}
+    r = w.get("/x")
+    assert r.hit and r.body == b"POST 1"
+    w.request("POST", "/x", [("X-Location", "http://api.test/x")], b"a")
+    assert w.get("/x").body == b"POST 2" and w.request("HEAD", "/x").hit
+    w.request("POST", "/x", [("X-Location", "/y")], b"a")
+    assert w.get("/x", [("X-Location", "/z")]).body == b"GET 4"
+    w.request("POST", "/x", [("X-Location", "http://other.test/x")], b"a")
+    assert w.get("/x", [("X-Location", "/z")]).body == b"GET 6"
+    w.request("POST", "/x", [("X-Location", "/x"), ("X-Original-URL", "/evil")], b"a")
+    assert w.get("/x", [("X-Location", "/z")]).body == b"GET 8"
+
+
+def test_a_content_range_on_a_whole_answer_means_nothing(origin, start):
+    counted(origin, "/x", MINUTE + (("Content-Range", "bytes 0-1/9"),))
+    w = start(origin)
+    w.get("/x")
+    assert w.get("/x").hit

@@ -21,7 +21,8 @@
 struct request {
     const char *method;
     const struct tier *tier;
-    bool ignore_origin, user_scope, authorization, cookie;
+    bool ignore_origin, user_scope, authorization, cookie, answers_get;
+    enum set_cookie set_cookie;
 };
 
 /* The verdict with the lifetimes that freshness_of() finds: the two policies are used together. */
@@ -49,6 +50,8 @@ static enum storing decide_with(struct request r, int status, struct fields fiel
         .user_scope = r.user_scope,
         .has_authorization = r.authorization,
         .has_personal_cookie = r.cookie,
+        .answers_get = r.answers_get,
+        .set_cookie = r.set_cookie,
     });
 }
 
@@ -84,7 +87,26 @@ static void parts_are_not_stored(void **state)
     (void)state;
     assert_int_equal(decide(206, FIELDS(CC("max-age=60"))), STORING_PARTIAL);
     assert_int_equal(decide(416, FIELDS(CC("max-age=60"))), STORING_PARTIAL);
-    assert_int_equal(decide(200, FIELDS(CC("max-age=60"), FIELD("content-range", "bytes 0-1/9"))), STORING_PARTIAL);
+    /* of other statuses it says nothing (RFC 9110 section 14.4) */
+    assert_int_equal(decide(200, FIELDS(CC("max-age=60"), FIELD("content-range", "bytes 0-1/9"))), STORING_OK);
+}
+
+/* RFC 9110 section 9.3.3. */
+static void a_post_stands_for_get_where_the_origin_says_so(void **state)
+{
+    struct request post = {.method = "POST", .answers_get = true};
+
+    (void)state;
+    assert_int_equal(decide_with(post, 200, FIELDS(CC("max-age=60"))), STORING_OK);
+    assert_int_equal(decide_with(post, 299, FIELDS(CC("max-age=60"))), STORING_OK);
+    assert_int_equal(decide_with(post, 300, FIELDS(CC("max-age=60"))), STORING_METHOD);
+    assert_int_equal(decide_with(post, 200, FIELDS(CC("max-age=0"), ETAG)), STORING_METHOD);
+    assert_int_equal(decide_with(post, 200, FIELDS(DATE, MODIFIED)), STORING_METHOD);
+    assert_int_equal(decide_with(post, 200, FIELDS(CC("max-age=60, private"))), STORING_PRIVATE);
+    post.method = "PUT";
+    assert_int_equal(decide_with(post, 200, FIELDS(CC("max-age=60"))), STORING_METHOD);
+    post = (struct request){.method = "POST"};
+    assert_int_equal(decide_with(post, 200, FIELDS(CC("max-age=60"))), STORING_METHOD);
 }
 
 /* RFC 9111 section 3 for 304, RFC 6585 for those that MUST NOT be stored; a tier cannot change it. */
@@ -176,6 +198,26 @@ static void ignoring_the_origin_only_set_cookie_forbids(void **state)
     assert_int_equal(decide_with(r, 200, FIELDS(DATE)), STORING_AUTHORIZATION);
     r = (struct request){.tier = &tier, .ignore_origin = true, .cookie = true};
     assert_int_equal(decide_with(r, 200, FIELDS(CC("max-age=60"))), STORING_COOKIE);
+}
+
+/* RFC 9111 section 7.3. */
+static void set_cookie_is_stored_where_route_and_origin_say_so(void **state)
+{
+    const struct tier tier = {"t", 60 * SECOND, -1, -1, 0, NULL, 0};
+    struct request store = {.set_cookie = SET_COOKIE_STORE}, strip = {.set_cookie = SET_COOKIE_STRIP};
+
+    (void)state;
+    assert_int_equal(decide_with(store, 200, FIELDS(CC("max-age=60"), FIELD("set-cookie", "a=b"))), STORING_OK);
+    assert_int_equal(decide_with(store, 200, FIELDS(CC("max-age=0"), ETAG, FIELD("set-cookie", "a=b"))),
+                     STORING_SET_COOKIE);
+    assert_int_equal(decide_with(store, 200, FIELDS(DATE, MODIFIED, FIELD("set-cookie", "a=b"))), STORING_SET_COOKIE);
+    assert_int_equal(decide_with(store, 200, FIELDS(CC("private, max-age=60"), FIELD("set-cookie", "a=b"))),
+                     STORING_PRIVATE);
+    assert_int_equal(decide_with(strip, 200, FIELDS(DATE, MODIFIED, FIELD("set-cookie", "a=b"))), STORING_OK);
+    store.tier = strip.tier = &tier;
+    store.ignore_origin = strip.ignore_origin = true;
+    assert_int_equal(decide_with(store, 200, FIELDS(CC("max-age=60"), FIELD("set-cookie", "a=b"))), STORING_SET_COOKIE);
+    assert_int_equal(decide_with(strip, 200, FIELDS(CC("no-store"), FIELD("set-cookie", "a=b"))), STORING_OK);
 }
 
 static void set_cookie_is_never_stored(void **state)
@@ -318,6 +360,8 @@ int main(void)
         cmocka_unit_test(private_is_for_one_user),
         cmocka_unit_test(ignoring_the_origin_only_set_cookie_forbids),
         cmocka_unit_test(set_cookie_is_never_stored),
+        cmocka_unit_test(set_cookie_is_stored_where_route_and_origin_say_so),
+        cmocka_unit_test(a_post_stands_for_get_where_the_origin_says_so),
         cmocka_unit_test(authorization_needs_the_origins_word),
         cmocka_unit_test(a_personal_cookie_needs_an_explicit_lifetime),
         cmocka_unit_test(vary_on_everything_or_on_the_credential),

@@ -799,6 +799,8 @@ static void a_message_cut_short_is_never_ok(void **state)
          FETCH_TRUNCATED, 1},
         {"until the close", SAY(CLOSE, "HTTP/1.1 200 OK\r\n\r\nhello"), FETCH_OK, 1},
         {"until the close, 1.0", SAY(CLOSE, "HTTP/1.0 200 OK\r\n\r\nhello"), FETCH_OK, 1},
+        {"until the close, an unknown coding", SAY(CLOSE, "HTTP/1.1 200 OK\r\nTransfer-Encoding: a\r\n\r\nhello"),
+         FETCH_OK, 1},
         {"until a reset", SAY(RESET, "HTTP/1.1 200 OK\r\n\r\nhello"), FETCH_TRUNCATED, 1},
     };
     (void)state;
@@ -868,6 +870,8 @@ static void answers_that_could_be_read_in_two_ways_are_refused(void **state)
         BAD("chunked twice",
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
         BAD("chunked, chunked", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n"),
+        BAD("two unknown ones", "HTTP/1.1 200 OK\r\nTransfer-Encoding: a, b\r\n\r\n"),
+        BAD("unknown and length", "HTTP/1.1 200 OK\r\nTransfer-Encoding: a\r\nContent-Length: 5\r\n\r\nhello"),
         BAD("xchunked", "HTTP/1.1 200 OK\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n"),
         BAD("empty coding", "HTTP/1.1 200 OK\r\nTransfer-Encoding:\r\n\r\n"),
         BAD("chunked in 1.0", "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
