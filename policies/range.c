@@ -74,19 +74,21 @@ static bool spec_read(struct bytes s, struct range_spec *out)
 /* Empty members of the list are skipped (RFC 9110 section 5.6.1.2). */
 static bool set_read(struct bytes rest, struct range_set *out)
 {
-    /* A list has blanks around its commas, not before its first member. */
-    if (rest.n > 0 && (rest.p[0] == ' ' || rest.p[0] == '\t'))
-        return false;
+    const char *begin = rest.p;
+
     while (rest.n > 0) {
         const char *comma = memchr(rest.p, ',', rest.n);
         size_t n = comma == NULL ? rest.n : (size_t)(comma - rest.p);
         struct bytes member = bytes_trim((struct bytes){rest.p, n});
+        bool after_blank = rest.p == begin && member.p > begin;
 
         n += comma != NULL;
         rest.p += n;
         rest.n -= n;
         if (member.n == 0)
             continue;
+        if (after_blank) /* blanks are around commas only */
+            return false;
         if (out->n == RANGE_SPECS_MAX || !spec_read(member, &out->v[out->n]))
             return false;
         out->n++;

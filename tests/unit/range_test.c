@@ -77,6 +77,7 @@ static void a_list_with_all_that_its_grammar_allows(void **state)
     assert_int_equal(set.v[1].last, 1);
     assert_many("bytes=500-600 ,\t601-999", 2);
     assert_one("bytes=,, 1-2 ,\t,", 1, 2);
+    assert_one("bytes= ,1-2", 1, 2);
 }
 
 /* RFC 9110 section 14.2: what is no valid set of byte ranges is ignored. */
