@@ -136,16 +136,26 @@ static bool parse_imf_fixdate(struct bytes s, struct moment *m)
            take(&s, BYTES_LIT(" ")) && take_time(&s, m) && take(&s, BYTES_LIT(" GMT")) && s.n == 0;
 }
 
+/* Grows from moment to moment also where a day is none of its year, which seconds do not: 29 February. */
+static int64_t moment_order(const struct moment *m)
+{
+    return ((((m->year * 13 + m->month) * 32 + m->day) * 24 + m->hour) * 60 + m->minute) * 61 + m->second;
+}
+
 /* The latest such year that is not more than 50 years ahead. */
 static int64_t year_of_two_digits(const struct moment *m, int two_digits, struct wall_s now)
 {
-    struct moment candidate = *m, today;
+    int64_t second_of_day = now.s % SECONDS_PER_DAY;
+    struct moment candidate = *m, limit = {.hour = (int)(second_of_day / 3600),
+                                           .minute = (int)(second_of_day / 60 % 60),
+                                           .second = (int)(second_of_day % 60)};
 
-    civil_from_days(now.s / SECONDS_PER_DAY, &today);
-    candidate.year = today.year - today.year % 100 + 100 + two_digits - 50;
-    while (moment_seconds(&candidate) > now.s)
+    civil_from_days(now.s / SECONDS_PER_DAY, &limit);
+    limit.year += 50;
+    candidate.year = limit.year - limit.year % 100 + 100 + two_digits;
+    while (moment_order(&candidate) > moment_order(&limit))
         candidate.year -= 100;
-    return candidate.year + 50;
+    return candidate.year;
 }
 
 /* Sunday, 06-Nov-94 08:49:37 GMT */

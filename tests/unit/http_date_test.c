@@ -138,6 +138,11 @@ static void two_digit_years_lie_at_most_fifty_years_ahead(void **state)
     /* seen from 2090-01-01, 05 is 2105 */
     assert_int_equal(parsed_at("Thursday, 01-Jan-05 00:00:00 GMT", (struct wall_s){INT64_C(3786912000)}),
                      INT64_C(4260211200));
+    /* 50 years after 1 March 2022 is 1 March 2072, which has a 29 February before it; 2022 has none. */
+    assert_int_equal(parsed_at("Monday, 29-Feb-72 08:00:00 GMT", (struct wall_s){INT64_C(1646092800)}),
+                     INT64_C(3223958400));
+    assert_int_equal(parsed_at("Tuesday, 29-Feb-72 08:00:00 GMT", (struct wall_s){INT64_C(1646092799)}),
+                     INT64_C(68198400));
 }
 
 static void formatting_writes_imf_fixdate(void **state)
