@@ -37,16 +37,19 @@ static size_t quoted_length(struct bytes s)
 }
 
 /* Up to the next comma outside quotes. A quote without an end hides nothing: what follows it, a no-store perhaps,
- * is read as if the quote were not there. */
-static struct bytes member_next(struct bytes *rest)
+ * is read as if the quote were not there. After such a one none has an end, which *open (false at first) keeps in mind:
+ * to look anew at each would take a time that grows with the square of the length. */
+static struct bytes member_next(struct bytes *rest, bool *open)
 {
     struct bytes member = {rest->p, 0};
 
     while (member.n < rest->n && rest->p[member.n] != ',') {
         size_t quoted = 0;
 
-        if (rest->p[member.n] == '"')
+        if (rest->p[member.n] == '"' && !*open) {
             quoted = quoted_length((struct bytes){rest->p + member.n, rest->n - member.n});
+            *open = quoted == 0;
+        }
         member.n += quoted > 0 ? quoted : 1;
     }
     size_t used = member.n < rest->n ? member.n + 1 : member.n;
@@ -129,10 +132,10 @@ static void take_max_stale(int64_t *delta, const struct directive *d)
 
 static bool is_field_name_list(struct bytes s)
 {
-    bool any = false;
+    bool any = false, open = false;
 
     while (s.n > 0) {
-        struct bytes name = member_next(&s);
+        struct bytes name = member_next(&s, &open);
 
         if (token_length(name) != name.n)
             return false;
@@ -226,10 +229,11 @@ struct cache_control cache_control_parse(struct fields fields)
     for (size_t i = fields_find(fields, BYTES_LIT("cache-control"), 0); i < fields.n;
          i = fields_find(fields, BYTES_LIT("cache-control"), i + 1)) {
         struct bytes rest = fields.v[i].value;
+        bool open = false;
 
         cc.present = true;
         while (rest.n > 0) {
-            struct directive d = directive_read(member_next(&rest));
+            struct directive d = directive_read(member_next(&rest, &open));
 
             take_directive(&cc, &d);
         }
@@ -239,8 +243,10 @@ struct cache_control cache_control_parse(struct fields fields)
 
 bool cache_control_lists(struct bytes names, struct bytes name)
 {
+    bool open = false;
+
     while (names.n > 0)
-        if (bytes_eq_nocase(member_next(&names), name))
+        if (bytes_eq_nocase(member_next(&names, &open), name))
             return true;
     return false;
 }
