@@ -91,8 +91,10 @@ struct conf_route {
     const struct conf_backend *backend;
     struct bytes strip_prefix; /* empty: none. Without a trailing '/' */
     bool cache;
-    const struct conf_tier *ttl; /* NULL: RFC 9111 heuristics */
-    bool ignore_origin;          /* origin_cache_control: ignore */
+    const struct conf_tier *ttl;  /* NULL: RFC 9111 heuristics */
+    bool ignore_origin;           /* origin_cache_control: ignore */
+    const struct bytes *targeted; /* fields that come before Cache-Control, in this order; lower case */
+    size_t ntargeted;
     enum conf_scope scope;
     enum conf_identity identity;
     struct bytes identity_name; /* header: lower case */

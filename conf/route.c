@@ -250,6 +250,28 @@ static void read_ignore_cookies(struct loader *l, const struct node *value, void
     }
 }
 
+#define TARGETED_EXAMPLE "a list of fields, such as [CDN-Cache-Control]"
+
+static const struct bytes targeted_standard[] = {BYTES_LIT("weir-cache-control"), BYTES_LIT("cdn-cache-control")};
+
+static const char *check_targeted(struct loader *l, struct bytes *word)
+{
+    const char *wrong = conf_check_field(l, word);
+
+    if (wrong == NULL && bytes_eq(*word, BYTES_LIT("cache-control")))
+        return "it counts where none of the list does, and has no place in it";
+    return wrong;
+}
+
+static void read_targeted(struct loader *l, const struct node *value, void *into)
+{
+    struct conf_route *route = &((struct route_reading *)into)->route;
+    struct words words = conf_words_read(l, value, TARGETED_EXAMPLE, check_targeted);
+
+    route->targeted = words.v;
+    route->ntargeted = words.n;
+}
+
 static const struct choice scopes[] = {
     {"shared", CONF_SHARED},
     {"user", CONF_USER},
@@ -273,13 +295,13 @@ static const struct conf_key route_table[] = {
     {"cache", KEY_SWITCH, FIELD(cache), .standard = "on"},
     {"ttl", KEY_OTHER, .read = read_ttl},
     {"origin_cache_control", KEY_OTHER, .read = read_origin_cache_control, .standard = "honor"},
+    {"targeted", KEY_OTHER, .read = read_targeted, .standard = "[Weir-Cache-Control, CDN-Cache-Control]"},
     {"scope", KEY_CHOICE, FIELD(scope), .choices = scopes, .standard = "shared"},
     {"user", KEY_OTHER, .read = read_user, .keys = &user_keys},
     {"key", KEY_MAP, .keys = &key_keys},
     {"ignore_cookies", KEY_OTHER, .read = read_ignore_cookies, .standard = "off"},
     {"set_cookie", KEY_CHOICE, FIELD(set_cookie), .choices = set_cookies, .standard = "never"},
     {"coalesce", KEY_SWITCH, FIELD(coalesce), .standard = "on"},
-    {"targeted", KEY_LATER, .standard = NULL},
     {"client_cache_control", KEY_LATER, .standard = "ignore"},
     {"compress", KEY_LATER, .standard = "off"},
     {"limits", KEY_LATER, .standard = NULL},
@@ -356,7 +378,11 @@ static void check_identity(struct loader *l, const struct route_reading *r)
 
 static void read_route(struct loader *l, const struct node *map, struct conf *conf)
 {
-    struct route_reading r = {.route.mark = map->mark};
+    struct route_reading r = {
+        .route.mark = map->mark,
+        .route.targeted = targeted_standard,
+        .route.ntargeted = sizeof(targeted_standard) / sizeof(targeted_standard[0]),
+    };
 
     conf_keys_default(&conf_route_keys, &r);
     if (!conf_keys_read(l, &conf_route_keys, map, &r))

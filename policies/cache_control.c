@@ -39,7 +39,7 @@ static size_t quoted_length(struct bytes s)
 /* Up to the next comma outside quotes. A quote without an end hides nothing: what follows it, a no-store perhaps,
  * is read as if the quote were not there. After such a one none has an end, which *open (false at first) keeps in mind:
  * to look anew at each would take a time that grows with the square of the length. */
-static struct bytes member_next(struct bytes *rest, bool *open)
+struct bytes cache_control_member_next(struct bytes *rest, bool *open)
 {
     struct bytes member = {rest->p, 0};
 
@@ -82,7 +82,7 @@ static struct directive directive_read(struct bytes member)
     return d;
 }
 
-static bool seconds_read(struct bytes s, int64_t *out)
+bool cache_control_seconds_read(struct bytes s, int64_t *out)
 {
     int64_t value = 0;
 
@@ -109,7 +109,7 @@ static void take_grant(int64_t *delta, const struct directive *d)
 {
     int64_t value = 0;
 
-    if (!d->readable || !seconds_read(d->argument, &value))
+    if (!d->readable || !cache_control_seconds_read(d->argument, &value))
         value = 0;
     take_smaller(delta, value);
 }
@@ -118,7 +118,7 @@ static void take_wish(int64_t *delta, const struct directive *d)
 {
     int64_t value;
 
-    if (d->readable && seconds_read(d->argument, &value))
+    if (d->readable && cache_control_seconds_read(d->argument, &value))
         take_smaller(delta, value);
 }
 
@@ -130,12 +130,12 @@ static void take_max_stale(int64_t *delta, const struct directive *d)
         take_smaller(delta, INT64_MAX);
 }
 
-static bool is_field_name_list(struct bytes s)
+bool cache_control_is_names(struct bytes s)
 {
     bool any = false, open = false;
 
     while (s.n > 0) {
-        struct bytes name = member_next(&s, &open);
+        struct bytes name = cache_control_member_next(&s, &open);
 
         if (token_length(name) != name.n)
             return false;
@@ -148,7 +148,7 @@ static bool is_field_name_list(struct bytes s)
  * of bytes cannot hold, counts as the bare form, the stricter one. */
 static void take_qualifiable(bool *bare, bool *qualified, struct bytes *names, const struct directive *d)
 {
-    if (*bare || *qualified || !d->readable || !is_field_name_list(d->argument)) {
+    if (*bare || *qualified || !d->readable || !cache_control_is_names(d->argument)) {
         *bare = true;
         *qualified = false;
         *names = BYTES_NONE;
@@ -178,7 +178,7 @@ static bool take_delta(struct cache_control *cc, const struct directive *d)
 }
 
 /* What forbids is heeded with a senseless argument too; what allows is not. */
-static void take_flag(struct cache_control *cc, const struct directive *d)
+static bool take_flag(struct cache_control *cc, const struct directive *d)
 {
     const struct {
         struct bytes name;
@@ -199,25 +199,32 @@ static void take_flag(struct cache_control *cc, const struct directive *d)
         if (bytes_eq_nocase(d->name, flags[i].name)) {
             if (!flags[i].allows || !d->has_argument)
                 *flags[i].flag = true;
-            return;
+            return true;
         }
+    return false;
 }
 
-static void take_directive(struct cache_control *cc, const struct directive *d)
+static bool take_qualifiables(struct cache_control *cc, const struct directive *d)
 {
-    if (take_delta(cc, d))
-        return;
     if (bytes_eq_nocase(d->name, BYTES_LIT("no-cache")))
         take_qualifiable(&cc->no_cache, &cc->no_cache_qualified, &cc->no_cache_fields, d);
     else if (bytes_eq_nocase(d->name, BYTES_LIT("private")))
         take_qualifiable(&cc->private_, &cc->private_qualified, &cc->private_fields, d);
     else
-        take_flag(cc, d);
+        return false;
+    return true;
 }
 
-struct cache_control cache_control_parse(struct fields fields)
+bool cache_control_add(struct cache_control *cc, struct bytes directive)
 {
-    struct cache_control cc = {
+    struct directive d = directive_read(directive);
+
+    return take_delta(cc, &d) || take_qualifiables(cc, &d) || take_flag(cc, &d);
+}
+
+struct cache_control cache_control_none(void)
+{
+    return (struct cache_control){
         .max_age_s = -1,
         .s_maxage_s = -1,
         .stale_while_revalidate_s = -1,
@@ -225,6 +232,11 @@ struct cache_control cache_control_parse(struct fields fields)
         .min_fresh_s = -1,
         .max_stale_s = -1,
     };
+}
+
+struct cache_control cache_control_parse(struct fields fields)
+{
+    struct cache_control cc = cache_control_none();
 
     for (size_t i = fields_find(fields, BYTES_LIT("cache-control"), 0); i < fields.n;
          i = fields_find(fields, BYTES_LIT("cache-control"), i + 1)) {
@@ -232,11 +244,8 @@ struct cache_control cache_control_parse(struct fields fields)
         bool open = false;
 
         cc.present = true;
-        while (rest.n > 0) {
-            struct directive d = directive_read(member_next(&rest, &open));
-
-            take_directive(&cc, &d);
-        }
+        while (rest.n > 0)
+            cache_control_add(&cc, cache_control_member_next(&rest, &open));
     }
     return cc;
 }
@@ -246,7 +255,7 @@ bool cache_control_lists(struct bytes names, struct bytes name)
     bool open = false;
 
     while (names.n > 0)
-        if (bytes_eq_nocase(member_next(&names, &open), name))
+        if (bytes_eq_nocase(cache_control_member_next(&names, &open), name))
             return true;
     return false;
 }

@@ -61,7 +61,7 @@ static bool origin_lifetime(const struct freshness_facts *f, int64_t *out)
     else if (f->cc->max_age_s >= 0)
         *out = ms_of_seconds(f->cc->max_age_s);
     else
-        return expires_lifetime(f, out);
+        return !f->cc->targeted && expires_lifetime(f, out); /* RFC 9213 section 2.2 */
     return true;
 }
 

@@ -4,6 +4,7 @@
 
 #include "policies/forward.h"
 #include "policies/http_date.h"
+#include "policies/targeted.h"
 #include "proxy/invalidate.h"
 #include "proxy/respond.h"
 #include "proxy/variant.h"
@@ -47,6 +48,16 @@ static struct wall_s date_of(struct fields fields, struct wall_s now)
 static bool is_one_users(const struct ask *ask)
 {
     return ask->user_scope && !ask->personal_authorization && !ask->personal_cookie;
+}
+
+/* What the origin says about caching: in a targeted field, or else in Cache-Control (RFC 9213 section 2.2). */
+static struct cache_control directives_of(const struct conf_route *route, struct fields fields)
+{
+    struct cache_control cc;
+
+    if (!targeted_cache_control(fields, route->targeted, route->ntargeted, &cc))
+        cc = cache_control_parse(fields);
+    return cc;
 }
 
 static struct lifetimes lifetimes_of(const struct ask *ask, int status, struct fields fields,
@@ -269,7 +280,7 @@ void answer_judge(struct answer *a, const struct ask *ask, const struct stored *
     if (validated != NULL)
         a->fields.n = merge_fields(stored_fields(validated), (struct fields){fresh, a->fields.n}, a->v);
     a->date = date_of(a->fields, loop_wall(ask->worker->loop));
-    a->cc = cache_control_parse(a->fields);
+    a->cc = directives_of(ask->route->conf, a->fields);
     a->lifetimes = lifetimes_of(ask, a->status, a->fields, &a->cc);
     decide(ask, a);
     choose_key(ask, a);

@@ -15,8 +15,8 @@
 
 struct answer {
     int status;
-    struct fields fields; /* end to end; of a 304: the stored ones, updated */
-    struct cache_control cc;
+    struct fields fields;    /* end to end; of a 304: the stored ones, updated */
+    struct cache_control cc; /* a targeted field's, where one counts */
     struct lifetimes lifetimes;
     enum storing storing;
     struct wall_s date;

@@ -87,7 +87,6 @@ static void later_features_are_refused_and_their_harmless_values_are_not(void **
     line_is("ttl: { a: { early_refresh: on } }",
             "13: 'early_refresh' is not supported by this version (only 'early_refresh: off' is)");
     line_is("ttl: { a: { memory: 5m } }", "13: 'memory' is not supported by this version");
-    route_is("path: /a, targeted: [CDN-Cache-Control]", "37: 'targeted' is not supported by this version");
     route_is("path: /a, limits: { rate: 1/s }", "37: 'limits' is not supported by this version");
     route_is("path: /a, client_cache_control: honor",
              "37: 'client_cache_control' is not supported by this version (only 'client_cache_control: ignore' is)");
@@ -265,6 +264,12 @@ static void routes_are_judged(void **state)
     route_is("path: /a, key: { query: ['*a'] }", "52: 'query': '*a': a '*' may only be at the end, such as utm_*");
     route_is("path: /a, key: { cookies: [a*] }",
              "54: 'cookies': 'a*': patterns are not supported here; expected whole names");
+    route_is("path: /a, targeted: CDN-Cache-Control",
+             "47: 'targeted' is 'CDN-Cache-Control'; expected a list of fields, such as [CDN-Cache-Control]");
+    route_is("path: /a, targeted: [a, Cache-Control]",
+             "51: 'targeted': 'Cache-Control': it counts where none of the list does, and has no place in it");
+    route_is("path: /a, targeted: [CDN-Cache-Control, cdn-cache-control]",
+             "67: 'targeted': 'cdn-cache-control': it is there already");
     route_is("path: /a, key: { headers: [Cookie] }",
              "54: 'headers': 'Cookie': credentials have no place in a key; expected 'scope: user', or single cookies "
              "in 'cookies'");

@@ -275,6 +275,7 @@ static void a_route_is_told_everything(void **state)
                                   "    cache: off\n"
                                   "    ttl: t\n"
                                   "    origin_cache_control: ignore\n"
+                                  "    targeted: [Example-Cache-Control, surrogate-control]\n"
                                   "    client_cache_control: ignore\n"
                                   "    scope: user\n"
                                   "    user: { cookie: Session }\n"
@@ -298,6 +299,9 @@ static void a_route_is_told_everything(void **state)
     assert_true(is(r->strip_prefix, "/api"));
     assert_false(r->cache);
     assert_true(r->ignore_origin);
+    assert_int_equal(r->ntargeted, 2);
+    assert_true(is(r->targeted[0], "example-cache-control"));
+    assert_true(is(r->targeted[1], "surrogate-control"));
     assert_int_equal(r->scope, CONF_USER);
     assert_int_equal(r->identity, CONF_IDENTITY_COOKIE);
     assert_true(is(r->identity_name, "Session"));
@@ -318,22 +322,27 @@ static void a_route_is_told_everything(void **state)
 
 static void short_forms_of_a_route(void **state)
 {
-    struct conf *c = support_load("listen: [{ address: '127.0.0.1:8080' }]\n"
-                                  "backends: { api: { servers: [http://127.0.0.1:9000] } }\n"
-                                  "routes:\n"
-                                  "  - { path: /a, backend: api, key: { query: none }, ignore_cookies: on }\n"
-                                  "  - { path: /b, backend: api, key: { query: all }, ignore_cookies: off }\n"
-                                  "  - { path: /c, backend: api, key: { query: [page] }, scope: auto }\n"
-                                  "  - { path: /d, backend: api, key: { query: [] }, scope: auto,\n"
-                                  "      user: { header: X-Token }, strip_prefix: /d }\n"
-                                  "  - { path: /d, backend: api, host: a.example }\n"
-                                  "  - { path: /d, backend: api, methods: [GET] }\n"
-                                  "  - { path: /d, backend: api, methods: [POST], host: '[::1]' }\n");
+    struct conf *c =
+        support_load("listen: [{ address: '127.0.0.1:8080' }]\n"
+                     "backends: { api: { servers: [http://127.0.0.1:9000] } }\n"
+                     "routes:\n"
+                     "  - { path: /a, backend: api, key: { query: none }, ignore_cookies: on, targeted: [] }\n"
+                     "  - { path: /b, backend: api, key: { query: all }, ignore_cookies: off }\n"
+                     "  - { path: /c, backend: api, key: { query: [page] }, scope: auto }\n"
+                     "  - { path: /d, backend: api, key: { query: [] }, scope: auto,\n"
+                     "      user: { header: X-Token }, strip_prefix: /d }\n"
+                     "  - { path: /d, backend: api, host: a.example }\n"
+                     "  - { path: /d, backend: api, methods: [GET] }\n"
+                     "  - { path: /d, backend: api, methods: [POST], host: '[::1]' }\n");
 
     (void)state;
     assert_int_equal(c->nroutes, 7);
     assert_int_equal(c->routes[0].key.query, KEY_QUERY_NONE);
     assert_true(c->routes[0].personal.ignore_all_cookies);
+    assert_int_equal(c->routes[0].ntargeted, 0);
+    assert_int_equal(c->routes[1].ntargeted, 2);
+    assert_true(is(c->routes[1].targeted[0], "weir-cache-control"));
+    assert_true(is(c->routes[1].targeted[1], "cdn-cache-control"));
     assert_int_equal(c->routes[1].key.query, KEY_QUERY_ALL);
     assert_false(c->routes[1].personal.ignore_all_cookies);
     assert_int_equal(c->routes[2].key.query, KEY_QUERY_ONLY);
