@@ -189,6 +189,26 @@ struct flight *flight_join(struct flights *all, unsigned thread, struct key_hash
     return f;
 }
 
+bool flight_join_existing(struct flights *all, unsigned thread, struct key_hash hash, struct bytes key,
+                          struct flight_waiter *w)
+{
+    struct flight_shard *shard = shard_of(all, hash);
+
+    pthread_mutex_lock(&shard->lock);
+    struct flight_entry *e = find(shard, hash, key);
+    struct flight *f = e != NULL ? e->flight : NULL;
+
+    if (f != NULL)
+        count_waiter(f, thread);
+    pthread_mutex_unlock(&shard->lock);
+    if (f == NULL)
+        return false;
+    attach(f, w, thread, false);
+    if (atomic_load(&f->state) != FLIGHT_FETCHING)
+        post(f, thread);
+    return true;
+}
+
 struct flight *flight_create_alone(struct flights *all, unsigned thread, struct bytes key, size_t key_url_n,
                                    struct flight_waiter *w)
 {

@@ -112,6 +112,10 @@ void flights_destroy(struct flights *all); /* none in the air */
 struct flight *flight_join(struct flights *all, unsigned thread, struct key_hash hash, struct bytes key,
                            size_t key_url_n, struct flight_waiter *w, bool *created) MUST_USE;
 
+/* Joins the flight for that key if there is one in the air. Any thread. */
+bool flight_join_existing(struct flights *all, unsigned thread, struct key_hash hash, struct bytes key,
+                          struct flight_waiter *w) MUST_USE;
+
 /* A flight that nobody can join, with its one waiter. */
 struct flight *flight_create_alone(struct flights *all, unsigned thread, struct bytes key, size_t key_url_n,
                                    struct flight_waiter *w) MUST_USE;

@@ -1,5 +1,6 @@
 #include "policies/storing.h"
 
+#include "policies/part.h"
 #include "policies/vary.h"
 
 static bool is_2xx(int status)
@@ -83,7 +84,9 @@ static bool understood(int status)
 
 static bool is_partial(const struct storing_facts *f)
 {
-    return f->status == 206 || f->status == 416;
+    if (f->status != 206)
+        return f->status == 416;
+    return !f->asked_range || !part_is_storable(&(struct part_facts){206, f->fields, f->content_length});
 }
 
 static bool no_store(const struct storing_facts *f)

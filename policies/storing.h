@@ -14,7 +14,7 @@ enum storing {
     STORING_OK = 0,
     STORING_METHOD,  /* only GET is stored, and POST as below */
     STORING_STATUS,  /* no cacheable status, nothing explicit; or never: 304, 407, 412, 428, 429, 431, 511 */
-    STORING_PARTIAL, /* 206, 416 */
+    STORING_PARTIAL, /* 416, and 206 but for one range that was asked for (part.h) */
     STORING_NO_STORE,
     STORING_PRIVATE,       /* also private="field" */
     STORING_AUTHORIZATION, /* RFC 9111 section 3.5 */
@@ -37,6 +37,8 @@ struct storing_facts {
     struct bytes method;
     bool answers_get; /* a POST whose answer has its target as Content-Location (RFC 9110 section 9.3.3) */
     enum set_cookie set_cookie;
+    bool asked_range;       /* for one range, which a 206 may answer */
+    int64_t content_length; /* -1: not stated */
     int status;
     struct fields fields; /* of the response */
     const struct cache_control *cc;

@@ -120,6 +120,8 @@ static void decide(const struct ask *ask, struct answer *a)
     a->storing = storing_decide(&(struct storing_facts){
         .method = ask->method,
         .answers_get = answers_get,
+        .asked_range = ask->asked_range,
+        .content_length = a->content_length,
         .set_cookie = ask->route->conf->set_cookie,
         .status = a->status,
         .fields = a->fields,
@@ -267,18 +269,21 @@ static bool strips_set_cookie(const struct ask *ask, const struct answer *a)
            (a->storing == STORING_OK || a->storing == STORING_STATUS);
 }
 
-void answer_judge(struct answer *a, const struct ask *ask, const struct stored *validated, int status,
+void answer_judge(struct answer *a, const struct ask *ask, const struct stored *updated, int status,
                   struct fields fields, int64_t content_length)
 {
     struct field fresh[ANSWER_FIELDS_MAX];
+    bool completed = updated != NULL && status == 206;
 
-    a->status = validated != NULL ? validated->status : status;
+    a->status = completed ? 200 : updated != NULL ? updated->status : status;
     a->content_length = content_length;
     a->key_memory = NULL;
     a->respec = false;
-    a->fields = (struct fields){a->v, end_to_end(fields, validated != NULL ? fresh : a->v)};
-    if (validated != NULL)
-        a->fields.n = merge_fields(stored_fields(validated), (struct fields){fresh, a->fields.n}, a->v);
+    a->fields = (struct fields){a->v, end_to_end(fields, updated != NULL ? fresh : a->v)};
+    if (updated != NULL)
+        a->fields.n = merge_fields(stored_fields(updated), (struct fields){fresh, a->fields.n}, a->v);
+    if (completed)
+        a->fields.n = without(a->v, a->fields.n, BYTES_LIT("content-range"));
     a->date = date_of(a->fields, loop_wall(ask->worker->loop));
     a->cc = directives_of(ask->route->conf, a->fields);
     a->lifetimes = lifetimes_of(ask, a->status, a->fields, &a->cc);

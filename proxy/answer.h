@@ -30,8 +30,8 @@ struct answer {
     struct field v[2 * ANSWER_FIELDS_MAX]; /* on a 304: those of the stored response and its own */
 };
 
-/* validated: the stored response that a 304 has confirmed, else NULL. */
-void answer_judge(struct answer *a, const struct ask *ask, const struct stored *validated, int status,
+/* updated: the stored response that a 304 has confirmed, or the stored part that a 206 makes whole; else NULL. */
+void answer_judge(struct answer *a, const struct ask *ask, const struct stored *updated, int status,
                   struct fields fields, int64_t content_length);
 void answer_fini(struct answer *a);
 

@@ -46,6 +46,7 @@ void ask_init(struct ask *ask, struct request *r, bool cacheable)
         .route = r->route,
         .cacheable = cacheable,
         .may_answer_get = r->may_answer_get,
+        .asked_range = r->range.n > 0,
         .alone = r->alone && !r->refreshing,
         .https = r->in.https,
         .user_scope = r->user_scope,

@@ -14,6 +14,7 @@ struct ask {
     struct hold *hold;
     const struct snapshot_route *route;
     bool cacheable;      /* by rule: the answer may be stored if it allows that itself */
+    bool asked_range;    /* for one range, in a flight of its own */
     bool may_answer_get; /* a POST whose answer may be stored for GET, if it says so */
     bool alone;          /* nobody can join: the answer is its one waiter's, though it may be stored */
     bool https, user_scope, personal_authorization, personal_cookie, unsafe, head;

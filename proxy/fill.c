@@ -1,11 +1,13 @@
 #include "proxy/fill.h"
 
 #include <assert.h>
+#include <inttypes.h>
 #include <stdlib.h>
 
 #include "proxy/answer.h"
 #include "proxy/invalidate.h"
 #include "proxy/outgoing.h"
+#include "proxy/parts.h"
 #include "proxy/respond.h"
 
 enum {
@@ -29,6 +31,12 @@ struct fill {
     bool storing;    /* ... and is to be stored */
     bool freshened;  /* a 304 came: `response` is complete */
     struct stored *stale;
+    struct stored *partial; /* a fresh part of what is fetched */
+    enum part_gap gap;      /* what of `partial` is fetched to make it whole: */
+    struct content_range wanted;
+    size_t range_n;          /* bytes of the flight's key that say which range it is about */
+    bool completing;         /* and it comes: `response` is the whole */
+    bool for_one;            /* those that wait may have asked for another variant */
     struct stored *response; /* the flight's; borrowed */
     uint64_t produced;
     uint64_t sent_us;
@@ -64,8 +72,18 @@ static void fill_free(struct fill *fill)
 {
     unlink_fill(fill);
     stored_release(fill->stale);
+    stored_release(fill->partial);
     ask_fini(&fill->ask);
     free(fill);
+}
+
+/* The key that the flight was made for, without the range that it is about. */
+static struct bytes base_key(const struct fill *fill)
+{
+    struct bytes key = fill->flight->entries[0].key;
+
+    key.n -= fill->range_n;
+    return key;
 }
 
 static void tell_and_end(struct fill *fill, enum flight_state state)
@@ -134,6 +152,13 @@ static bool nominate(struct fill *fill, const struct answer *a)
 
     if (a->spec_n == 0)
         return true;
+    if (fill->ask.asked_range) {
+        fill->for_one = !bytes_eq(base_key(fill), a->key);
+        if (a->respec)
+            put_marker(fill, STORED_VARY, fill->ask.primary, fill->ask.primary_hash, (struct bytes){a->spec, a->spec_n},
+                       VARY_MARKER_MS);
+        return true;
+    }
     char *spec = malloc(a->spec_n);
 
     if (spec == NULL)
@@ -191,8 +216,11 @@ static void give_to_leader(struct fill *fill)
 {
     struct flight *f = fill->flight;
 
-    if (!fill->ask.alone)
-        put_marker(fill, STORED_PASS, f->entries[0].key, f->entries[0].hash, BYTES_NONE, PASS_MS);
+    if (!fill->ask.alone && !fill->for_one) {
+        struct bytes key = base_key(fill);
+
+        put_marker(fill, STORED_PASS, key, store_hash(fill->ask.worker->shared->store, key), BYTES_NONE, PASS_MS);
+    }
     flight_close(f);
     flight_tell(f, FLIGHT_LEADER); /* the leader, in this thread, starts to read in here */
     if (!fill->kept)
@@ -206,7 +234,7 @@ static void tell_head(struct fill *fill)
 
     loop_undefer(fill->ask.worker->loop, &fill->tell);
     fill->untold = false;
-    if (fill->ask.alone || !fill->kept || (fill->freshened && !fill->storing)) {
+    if (fill->ask.alone || !fill->kept || (fill->freshened && !fill->storing) || fill->for_one) {
         give_to_leader(fill);
         return;
     }
@@ -286,8 +314,43 @@ static void freshen(struct fill *fill, struct answer *a)
 static void decline(struct fill *fill)
 {
     fetch_cancel(fill->fetch);
-    store_remove(fill->ask.worker->store, fill->stale);
+    if (fill->stale != NULL)
+        store_remove(fill->ask.worker->store, fill->stale);
+    if (fill->partial != NULL)
+        store_remove(fill->ask.worker->store, fill->partial);
     tell_and_end(fill, FLIGHT_DECLINED);
+}
+
+/* Is that answer the very piece that is missing, of the same representation (RFC 9111 section 3.4)? */
+static bool is_wanted(const struct fill *fill, int status, struct fields fields)
+{
+    struct content_range range;
+
+    return status == 206 && content_range_parse(fields_value(fields, BYTES_LIT("content-range")), &range) &&
+           range.first == fill->wanted.first && range.last == fill->wanted.last &&
+           range.complete == fill->wanted.complete &&
+           validators_agree_strongly(stored_fields(fill->partial), fields, loop_wall(fill->ask.worker->loop));
+}
+
+/* What the stored part lacks is coming: whoever waits gets the whole. */
+static void complete(struct fill *fill, struct answer *a)
+{
+    struct worker *w = fill->ask.worker;
+
+    a->content_length = fill->wanted.complete;
+    struct stored_options options = answer_options(a, &fill->ask, fill->flight->born);
+    struct stored *response = stored_create(w->store, &options, loop_now(w->loop));
+
+    if (response == NULL ||
+        (fill->gap == PART_GAP_TAIL && !parts_append(w->store, response, fill->partial, 0, loop_now(w->loop)))) {
+        stored_release(response);
+        fetch_cancel(fill->fetch);
+        fail(fill, FILL_NO_ROOM, 0);
+        return;
+    }
+    fill->completing = true;
+    fill->produced = stored_length(response);
+    publish(fill, a, response);
 }
 
 static int64_t retry_after_ms(struct fields fields)
@@ -343,9 +406,21 @@ static void on_head(struct fetch *fetch, void *data, int status, struct fields f
         decline(fill);
         return;
     }
-    answer_judge(&a, &fill->ask, validated ? fill->stale : NULL, status, fields, content_length);
+    bool wanted = fill->gap != PART_GAP_NONE && is_wanted(fill, status, fields);
+
+    if (fill->gap != PART_GAP_NONE && !wanted && (status == 206 || status == 416)) {
+        decline(fill);
+        return;
+    }
+    answer_judge(&a, &fill->ask,
+                 validated ? fill->stale
+                 : wanted  ? fill->partial
+                           : NULL,
+                 status, fields, content_length);
     if (validated)
         freshen(fill, &a);
+    else if (wanted)
+        complete(fill, &a);
     else
         take_answer(fill, &a);
     answer_fini(&a);
@@ -356,7 +431,7 @@ static void keep_no_longer(struct fill *fill)
 {
     struct flight *f = fill->flight;
 
-    if (!fill->ask.alone)
+    if (!fill->ask.alone && !fill->ask.asked_range)
         put_marker(fill, STORED_PASS, f->answer_key, store_hash(fill->ask.worker->shared->store, f->answer_key),
                    BYTES_NONE, PASS_MS);
     flight_close(f);
@@ -430,6 +505,28 @@ static void fail_untold(struct fill *fill, enum fetch_end end)
     fail(fill, (int)end, 0);
 }
 
+/* The new part and the one that was there are one from now on, if they touch and are of one representation. */
+static void join_parts(struct fill *fill)
+{
+    struct worker *w = fill->ask.worker;
+    struct mono_ms now = loop_now(w->loop);
+    struct stored *joined = parts_join(w->store, fill->partial, fill->response, now, loop_wall(w->loop),
+                                       fill->ask.hold->snapshot->conf->memory_object_bytes_max);
+
+    if (joined != NULL && !store_put(w->store, joined, now))
+        log_event(w->shared->log, CONF_LOG_DEBUG, "two parts were not joined: purged meanwhile, or no room");
+    stored_release(joined);
+}
+
+/* The last of what was there follows the first that was missing. False: it does not come to that. */
+static bool append_what_was_there(struct fill *fill)
+{
+    struct worker *w = fill->ask.worker;
+
+    return !fill->completing || fill->gap != PART_GAP_HEAD ||
+           parts_append(w->store, fill->response, fill->partial, 0, loop_now(w->loop));
+}
+
 static void finish(struct fill *fill)
 {
     struct flight *f = fill->flight;
@@ -438,6 +535,9 @@ static void finish(struct fill *fill)
         stored_finish_body(fill->response, BODY_COMPLETE);
         put_response(fill);
     }
+    if (fill->storing && fill->partial != NULL && !fill->completing && fill->response->status == 206 &&
+        !atomic_load(&f->doomed))
+        join_parts(fill);
     /* stored before it is closed: whoever comes in between finds one or the other */
     flight_close(f);
     if (fill->untold)
@@ -468,7 +568,7 @@ static void on_done(struct fetch *fetch, void *data, enum fetch_end end)
     (void)fetch;
     if (fill->response == NULL)
         fail(fill, (int)end, 0);
-    else if (end == FETCH_OK || fill->freshened)
+    else if (fill->freshened || (end == FETCH_OK && append_what_was_there(fill)))
         finish(fill);
     else if (fill->untold)
         fail_untold(fill, end);
@@ -488,6 +588,27 @@ static void on_sent(struct fetch *fetch, void *data)
 
 static const struct fetch_callbacks callbacks = {.head = on_head, .body = on_body, .done = on_done, .sent = on_sent};
 
+/* What a stored part lacks, of the same representation where it has a strong name. */
+static void ask_for_the_rest(struct request *r, struct fill *fill, struct outgoing_extra *extra)
+{
+    struct stored *s = fill->partial;
+    struct bytes etag = fields_value(stored_fields(s), BYTES_LIT("etag"));
+    struct part_facts facts = {s->status, stored_fields(s), (int64_t)stored_length(s)};
+    char *text = h2o_mem_alloc_pool(&r->req->pool, CONTENT_RANGE_MAX);
+    int n;
+
+    fill->gap = part_gap(&facts, &fill->wanted);
+    if (fill->gap == PART_GAP_NONE)
+        return;
+    if (fill->gap == PART_GAP_TAIL)
+        n = snprintf(text, CONTENT_RANGE_MAX, "bytes=%" PRId64 "-", fill->wanted.first);
+    else
+        n = snprintf(text, CONTENT_RANGE_MAX, "bytes=0-%" PRId64, fill->wanted.last);
+    extra->range = (struct bytes){text, (size_t)n};
+    if (etag.n > 0 && !bytes_starts(etag, BYTES_LIT("W/")))
+        extra->if_range = etag;
+}
+
 void fill_start(struct request *r, struct flight *f, bool cacheable)
 {
     struct worker *w = r->worker;
@@ -504,7 +625,15 @@ void fill_start(struct request *r, struct flight *f, bool cacheable)
         fill->stale = stored_retain(r->stale);
         fill->validating = answer_has_validator(stored_fields(r->stale));
     }
-    outgoing_collect(r, &fill->ask, fill->validating ? fill->stale : NULL, &out);
+    struct outgoing_extra extra = {.validate = fill->validating ? fill->stale : NULL, .range = r->range};
+
+    if (r->partial != NULL && !fill->ask.alone) {
+        fill->partial = stored_retain(r->partial);
+        if (r->range.n == 0)
+            ask_for_the_rest(r, fill, &extra);
+    }
+    fill->range_n = r->range.n > 0 ? r->range.n + 1 : 0;
+    outgoing_collect(r, &fill->ask, &extra, &out);
     f->home_data = fill;
     fill->fetch = fetch_start(w->upstream,
                               &(struct fetch_request){

@@ -159,7 +159,8 @@ static void add_proxy_fields(struct request *r, bool cacheable, struct outgoing 
     add_field(out, BYTES_LIT("forwarded"), forwarded(r, cacheable, peer));
 }
 
-void outgoing_collect(struct request *r, const struct ask *ask, const struct stored *validate, struct outgoing *out)
+void outgoing_collect(struct request *r, const struct ask *ask, const struct outgoing_extra *extra,
+                      struct outgoing *out)
 {
     out->n = 0;
     for (size_t i = 0; i < r->in.fields.n; i++) {
@@ -173,8 +174,12 @@ void outgoing_collect(struct request *r, const struct ask *ask, const struct sto
             out->v[out->n++] = *f;
     }
     add_proxy_fields(r, ask->cacheable, out);
-    if (validate != NULL) {
-        struct fields stale = stored_fields(validate);
+    if (extra->range.n > 0)
+        add_field(out, BYTES_LIT("range"), extra->range);
+    if (extra->range.n > 0 && extra->if_range.n > 0)
+        add_field(out, BYTES_LIT("if-range"), extra->if_range);
+    if (extra->validate != NULL) {
+        struct fields stale = stored_fields(extra->validate);
         struct bytes etag = fields_value(stale, BYTES_LIT("etag"));
         struct bytes modified = fields_value(stale, BYTES_LIT("last-modified"));
 

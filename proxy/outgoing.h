@@ -17,8 +17,15 @@ struct outgoing {
     size_t n;
 };
 
-/* validate: the stored response whose validators go along; NULL: none do. */
-void outgoing_collect(struct request *r, const struct ask *ask, const struct stored *validate, struct outgoing *out);
+/* What goes along besides the request's own fields. */
+struct outgoing_extra {
+    const struct stored *validate; /* whose validators; NULL: none's */
+    struct bytes range;            /* Range; empty: none */
+    struct bytes if_range;         /* with a range: only of this representation; empty: whatever it is */
+};
+
+void outgoing_collect(struct request *r, const struct ask *ask, const struct outgoing_extra *extra,
+                      struct outgoing *out);
 /* Has it a field by which an origin may take another method, host or path for what was meant? The key does not hold it.
  */
 bool outgoing_has_override(struct fields request);

@@ -1,8 +1,10 @@
 #include "proxy/request.h"
 
 #include <assert.h>
+#include <inttypes.h>
 #include <stdlib.h>
 
+#include "policies/range.h"
 #include "policies/storing.h"
 #include "proxy/fill.h"
 #include "proxy/health.h"
@@ -87,6 +89,7 @@ static void on_dispose(void *data)
         stored_reader_stop(&r->reader);
     end_parking(r);
     stored_release(r->stale);
+    stored_release(r->partial);
     stored_release(r->sending);
     request_waiting(r, false);
     connection_request_end(r->connection, r->finished     ? REQUEST_ANSWERED
@@ -136,6 +139,8 @@ static void restart(struct request *r)
     struct worker *w = r->worker;
 
     flight_leave(&r->waiter);
+    stored_release(r->partial);
+    r->partial = NULL;
     r->restarting = true;
     r->restart_next = w->restarts;
     w->restarts = r;
@@ -407,6 +412,58 @@ static void join(struct request *r)
     park(r);
 }
 
+/* "bytes=2-5", "bytes=2-" or "bytes=-3": the one range that is asked for, if the origin may be asked for it alone. Not
+ * where what is stored, or If-Range, speaks of the whole. */
+static struct bytes range_asked_for(struct request *r)
+{
+    struct range_set set;
+    char *text;
+    int n;
+
+    if (!r->in.get || (r->stale != NULL && r->stale->status != 206) || range_parse(r->in.fields, &set) != RANGE_ONE ||
+        fields_has(r->in.fields, BYTES_LIT("if-range")))
+        return BYTES_NONE;
+    text = h2o_mem_alloc_pool(&r->req->pool, CONTENT_RANGE_MAX);
+    if (set.v[0].first < 0)
+        n = snprintf(text, CONTENT_RANGE_MAX, "bytes=-%" PRId64, set.v[0].last);
+    else if (set.v[0].last == INT64_MAX)
+        n = snprintf(text, CONTENT_RANGE_MAX, "bytes=%" PRId64 "-", set.v[0].first);
+    else
+        n = snprintf(text, CONTENT_RANGE_MAX, "bytes=%" PRId64 "-%" PRId64, set.v[0].first, set.v[0].last);
+    return (struct bytes){text, (size_t)n};
+}
+
+/* The same range of the same thing is one flight too; what fetches the whole of it will do for any range. */
+static void join_range(struct request *r, struct bytes range)
+{
+    struct worker *w = r->worker;
+    struct bytes base = r->variant.n > 0 ? r->variant : r->key.whole;
+    bool created;
+
+    if (flight_join_existing(w->shared->flights, w->index, r->variant.n > 0 ? r->variant_hash : r->hash, base,
+                             &r->waiter)) {
+        park(r);
+        return;
+    }
+    char *text = h2o_mem_alloc_pool(&r->req->pool, base.n + 1 + range.n);
+
+    memcpy(text, base.p, base.n);
+    text[base.n] = '\0'; /* no variant key goes on like that */
+    memcpy(text + base.n + 1, range.p, range.n);
+    struct bytes key = {text, base.n + 1 + range.n};
+    struct flight *f = flight_join(w->shared->flights, w->index, store_hash(w->shared->store, key), key, r->key.url.n,
+                                   &r->waiter, &created);
+
+    if (f == NULL) {
+        out_of_memory(r);
+        return;
+    }
+    r->range = range;
+    if (created)
+        fill_start(r, f, true);
+    park(r);
+}
+
 /* Nobody waits for it: what is stale has been sent. */
 static void refresh(struct request *r, struct stored *s)
 {
@@ -427,6 +484,11 @@ static void forward(struct request *r)
 {
     const struct conf_route *route = r->route->conf;
 
+    struct bytes range = range_asked_for(r);
+
+    r->range = BYTES_NONE;
+    if (r->partial != NULL)
+        r->status.fwd = FWD_PARTIAL;
     if (r->stale != NULL && r->status.fwd == FWD_NONE)
         r->status.fwd = FWD_STALE;
     if (r->status.fwd == FWD_NONE)
@@ -436,6 +498,8 @@ static void forward(struct request *r)
         go_alone(r, r->in.get);
     else if (!route->coalesce)
         fly_alone(r, true);
+    else if (range.n > 0)
+        join_range(r, range);
     else
         join(r);
 }
@@ -467,6 +531,9 @@ static enum reuse judge_reuse(struct stored *s, int64_t age)
 {
     enum reuse reuse = freshness_reuse(&s->lifetimes, age);
 
+    /* a refresh behind the client's back would fetch the whole */
+    if (reuse == REUSE_STALE_WHILE_REVALIDATE && s->status == 206)
+        return REUSE_VALIDATE;
     if (reuse == REUSE_FRESH && atomic_load_explicit(&s->expired, memory_order_relaxed))
         return s->lifetimes.stale_while_revalidate_ms > 0 && !s->lifetimes.must_revalidate
                    ? REUSE_STALE_WHILE_REVALIDATE
@@ -474,10 +541,36 @@ static enum reuse judge_reuse(struct stored *s, int64_t age)
     return reuse;
 }
 
+/* A stored part has not the bytes that are asked for. While it is fresh they may be added to it (RFC 9111 section 3.4).
+ */
+static void use_in_part(struct request *r, struct stored *s)
+{
+    if (judge_reuse(s, age_of(r, s)) == REUSE_FRESH && r->in.get) {
+        stored_release(r->partial);
+        r->partial = stored_retain(s);
+    }
+    forward(r);
+}
+
+static bool lacks_what_is_asked_for(struct request *r, struct stored *s)
+{
+    struct part part;
+
+    if (s->status != 206)
+        return false;
+    enum part_verdict choice = respond_choose_part(r, s, &part);
+
+    return choice != PART_SOME && choice != PART_UNSATISFIABLE;
+}
+
 static void use(struct request *r, struct stored *s)
 {
     int64_t age = age_of(r, s);
 
+    if (lacks_what_is_asked_for(r, s)) {
+        use_in_part(r, s);
+        return;
+    }
     switch (judge_reuse(s, age)) {
     case REUSE_FRESH:
         r->outcome = OUTCOME_HIT;

@@ -43,11 +43,15 @@ struct request {
     struct hangup hangup;
     struct timer parked_long; /* from then on the client's leaving is watched for */
     struct stored *stale;     /* to be validated, or to fall back on */
+    struct stored *partial;   /* a fresh part that does not hold what is asked for */
+    struct bytes range;       /* "bytes=...": what its flight asks for; empty: everything */
     struct stored *sending;
     struct stored_reader reader;
+    uint64_t skip, left;    /* of the body: to be passed over, to be sent (UINT64_MAX: to its end) */
     size_t in_flight_bytes; /* handed to libh2o, not yet known to be written */
     struct cache_status status;
-    struct bytes allow; /* for 405 */
+    struct bytes allow;       /* for 405 */
+    struct bytes unsatisfied; /* Content-Range, for 416 */
     enum outcome outcome;
     unsigned rounds; /* how often it began again */
     struct request *restart_next;

@@ -317,6 +317,24 @@ static bool is_cut_off(struct request *r)
     return f != NULL && r->reader.position < atomic_load_explicit(&f->cut_below, memory_order_relaxed);
 }
 
+/* Up to where the part begins that is sent. False: not there yet. */
+static bool skip(struct request *r)
+{
+    struct bytes runs[RUNS];
+
+    while (r->skip > 0) {
+        size_t n = stored_reader_peek(&r->reader, runs, RUNS, r->skip < SEND_MAX ? r->skip : SEND_MAX), sum = 0;
+
+        for (size_t i = 0; i < n; i++)
+            sum += runs[i].n;
+        if (sum == 0)
+            return false;
+        stored_reader_advance(&r->reader, sum);
+        r->skip -= sum;
+    }
+    return true;
+}
+
 static void send_body(struct request *r, bool first)
 {
     struct stored *s = r->sending;
@@ -325,13 +343,14 @@ static void send_body(struct request *r, bool first)
     uint64_t length = stored_length(s);
     struct bytes runs[RUNS];
     h2o_iovec_t bufs[RUNS];
-    size_t n = stored_reader_peek(&r->reader, runs, RUNS, SEND_MAX), sum = 0;
+    size_t max = r->left < SEND_MAX ? r->left : SEND_MAX;
+    size_t n = skip(r) ? stored_reader_peek(&r->reader, runs, RUNS, max) : 0, sum = 0;
 
     for (size_t i = 0; i < n; i++) {
         bufs[i] = h2o_iovec_init(runs[i].p, runs[i].n);
         sum += runs[i].n;
     }
-    bool final = state == BODY_COMPLETE && r->reader.position + sum == length;
+    bool final = sum == r->left || (state == BODY_COMPLETE && r->reader.position + sum == length);
 
     if (is_cut_off(r) || (state == BODY_BROKEN && n == 0 && !first)) {
         break_off(r);
@@ -344,6 +363,7 @@ static void send_body(struct request *r, bool first)
     }
     r->parked = false;
     r->in_flight_bytes = sum;
+    r->left -= sum;
     if (final)
         finish(r);
     send_first(r, first ? prepared_of(s)->date_s : -1, bufs, n,
@@ -407,6 +427,21 @@ static void copy_headers(struct request *r, struct stored *s)
     h->size = p->nheaders;
 }
 
+/* The fields of a 206 (RFC 9110 section 15.3.7): all, with the range that is sent. */
+static void copy_part_headers(struct request *r, struct stored *s, const struct content_range *range)
+{
+    h2o_headers_t *h = &r->req->res.headers;
+    char *text = h2o_mem_alloc_pool(&r->req->pool, CONTENT_RANGE_MAX);
+    size_t kept = 0;
+
+    copy_headers(r, s);
+    for (size_t i = 0; i < h->size; i++)
+        if (h->entries[i].name != &H2O_TOKEN_CONTENT_RANGE->buf)
+            h->entries[kept++] = h->entries[i];
+    h->size = kept;
+    add_header(r->req, H2O_TOKEN_CONTENT_RANGE, "Content-Range", text, content_range_format(range, text));
+}
+
 static void copy_not_modified_headers(struct request *r, struct stored *s)
 {
     struct prepared *p = prepared_of(s);
@@ -422,12 +457,46 @@ static void copy_not_modified_headers(struct request *r, struct stored *s)
  * request that went alone has been judged by the origin. */
 static enum conditional judge(struct request *r, struct stored *s)
 {
-    if (s->status != 200 || r->alone || !(r->in.get || r->in.head))
+    if ((s->status != 200 && s->status != 206) || r->alone || !(r->in.get || r->in.head))
         return CONDITIONAL_SEND;
     return conditional_judge(r->in.fields, stored_fields(s), loop_wall(r->worker->loop));
 }
 
 static void send_problem(struct request *r, int status, const char *detail, int retry_after_s);
+
+static uint64_t length_of(const struct stored *s)
+{
+    return s->content_length >= 0                  ? (uint64_t)s->content_length
+           : stored_body_state(s) == BODY_COMPLETE ? stored_length(s)
+                                                   : SIZE_MAX;
+}
+
+enum part_verdict respond_choose_part(struct request *r, struct stored *s, struct part *part)
+{
+    uint64_t length = length_of(s);
+
+    if (!r->in.get || r->alone || !fields_has(r->in.fields, BYTES_LIT("range")))
+        return PART_WHOLE;
+    return part_choose(r->in.fields,
+                       &(struct part_facts){s->status, stored_fields(s), length == SIZE_MAX ? -1 : (int64_t)length},
+                       loop_wall(r->worker->loop), part);
+}
+
+static void send_unsatisfiable(struct request *r, const struct content_range *range)
+{
+    char *text = h2o_mem_alloc_pool(&r->req->pool, CONTENT_RANGE_MAX);
+
+    r->unsatisfied = (struct bytes){text, content_range_format(range, text)};
+    send_problem(r, 416, "no byte of this response is in the range that was asked for", -1);
+}
+
+/* The origin's own 206 goes out as it came. */
+static bool is_just_what_was_asked_for(struct request *r, struct stored *s)
+{
+    struct flight *f = r->waiter.flight;
+
+    return s->status == 206 && f != NULL && f->response == s && !f->validated;
+}
 
 bool respond_stored(struct request *r, struct stored *s, int64_t age_ms)
 {
@@ -439,6 +508,16 @@ bool respond_stored(struct request *r, struct stored *s, int64_t age_ms)
         send_problem(r, 412, "the response does not meet If-Match or If-Unmodified-Since", -1);
         return true;
     }
+    struct part part;
+    enum part_verdict choice = PART_WHOLE;
+
+    if (verdict == CONDITIONAL_SEND && !is_just_what_was_asked_for(r, s))
+        choice = respond_choose_part(r, s, &part);
+
+    if (choice == PART_UNSATISFIABLE) {
+        send_unsatisfiable(r, &part.range);
+        return true;
+    }
     bool with_body = verdict == CONDITIONAL_SEND && !r->in.head && status_has_body(s->status);
 
     if (with_body && !start_reading(r, s))
@@ -446,17 +525,24 @@ bool respond_stored(struct request *r, struct stored *s, int64_t age_ms)
     r->sending = stored_retain(s);
     if (verdict == CONDITIONAL_NOT_MODIFIED)
         copy_not_modified_headers(r, s);
+    else if (choice == PART_SOME)
+        copy_part_headers(r, s, &part.range);
     else
         copy_headers(r, s);
     if (age_ms >= 0)
         add_age(r, age_ms);
     add_own(r);
 
-    size_t length = s->content_length >= 0                                               ? (size_t)s->content_length
-                    : stored_body_state(s) == BODY_COMPLETE && !(r->in.head && r->alone) ? (size_t)stored_length(s)
-                                                                                         : SIZE_MAX;
+    size_t length = r->in.head && r->alone && s->content_length < 0 ? SIZE_MAX : (size_t)length_of(s);
 
-    if (with_body) {
+    r->skip = 0;
+    r->left = UINT64_MAX;
+    if (choice == PART_SOME) {
+        r->skip = part.offset;
+        r->left = part.n;
+        start(r, 206, part.n);
+        send_body(r, true);
+    } else if (with_body) {
         start(r, s->status, length);
         send_body(r, true);
     } else if (verdict == CONDITIONAL_NOT_MODIFIED)
@@ -496,6 +582,8 @@ static void send_problem(struct request *r, int status, const char *detail, int 
     free(text);
     json_decref(problem);
     reserve_headers(r, 4);
+    if (r->unsatisfied.n > 0)
+        add_header(r->req, H2O_TOKEN_CONTENT_RANGE, "Content-Range", r->unsatisfied.p, r->unsatisfied.n);
     if (r->allow.n > 0)
         add_header(r->req, H2O_TOKEN_ALLOW, "Allow", r->allow.p, r->allow.n);
     add_header(r->req, H2O_TOKEN_CONTENT_TYPE, "Content-Type", H2O_STRLIT("application/problem+json"));

@@ -7,6 +7,7 @@
 #ifndef WEIR_PROXY_RESPOND_H
 #define WEIR_PROXY_RESPOND_H
 
+#include "policies/part.h"
 #include "proxy/request.h"
 
 /* What hangs off a stored response for the proxy: its fields as libh2o takes them, so that a hit copies pointers only.
@@ -29,9 +30,12 @@ static inline struct prepared *prepared_of(struct stored *s)
 }
 
 /* Sends `s` (a reference is taken); from a flight while the request's waiter is joined. Conditional requests are
- * answered 304 or 412 where that is right. r->status and r->outcome are set. age_ms < 0: no Age. False, and nothing has
- * happened: its body is being passed through and its beginning is gone. */
+ * answered 304 or 412 where that is right, requests for a range 206 or 416. r->status and r->outcome are set. age_ms <
+ * 0: no Age. False, and nothing has happened: its body is being passed through and its beginning is gone. */
 bool respond_stored(struct request *r, struct stored *s, int64_t age_ms);
+
+/* Which bytes of `s` the request asks for: the whole where it is no GET, has no Range, or goes alone. */
+enum part_verdict respond_choose_part(struct request *r, struct stored *s, struct part *part);
 
 /* More of the body may be there. */
 void respond_more(struct request *r);

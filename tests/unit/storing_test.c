@@ -21,7 +21,7 @@
 struct request {
     const char *method;
     const struct tier *tier;
-    bool ignore_origin, user_scope, authorization, cookie, answers_get;
+    bool ignore_origin, user_scope, authorization, cookie, answers_get, asked_range;
     enum set_cookie set_cookie;
 };
 
@@ -51,6 +51,8 @@ static enum storing decide_with(struct request r, int status, struct fields fiel
         .has_authorization = r.authorization,
         .has_personal_cookie = r.cookie,
         .answers_get = r.answers_get,
+        .asked_range = r.asked_range,
+        .content_length = -1,
         .set_cookie = r.set_cookie,
     });
 }
@@ -86,6 +88,7 @@ static void parts_are_not_stored(void **state)
 {
     (void)state;
     assert_int_equal(decide(206, FIELDS(CC("max-age=60"))), STORING_PARTIAL);
+    assert_int_equal(decide(206, FIELDS(CC("max-age=60"), FIELD("content-range", "bytes 0-1/9"))), STORING_PARTIAL);
     assert_int_equal(decide(416, FIELDS(CC("max-age=60"))), STORING_PARTIAL);
     /* of other statuses it says nothing (RFC 9110 section 14.4) */
     assert_int_equal(decide(200, FIELDS(CC("max-age=60"), FIELD("content-range", "bytes 0-1/9"))), STORING_OK);
@@ -107,6 +110,21 @@ static void a_post_stands_for_get_where_the_origin_says_so(void **state)
     assert_int_equal(decide_with(post, 200, FIELDS(CC("max-age=60"))), STORING_METHOD);
     post = (struct request){.method = "POST"};
     assert_int_equal(decide_with(post, 200, FIELDS(CC("max-age=60"))), STORING_METHOD);
+}
+
+/* RFC 9111 section 3.3. */
+static void a_part_that_was_asked_for_is_stored(void **state)
+{
+    const struct request one = {.asked_range = true};
+
+    (void)state;
+    assert_int_equal(decide_with(one, 206, FIELDS(CC("max-age=60"), FIELD("content-range", "bytes 0-1/9"))),
+                     STORING_OK);
+    assert_int_equal(decide_with(one, 206, FIELDS(CC("max-age=60"), FIELD("content-range", "bytes */9"))),
+                     STORING_PARTIAL);
+    assert_int_equal(decide_with(one, 206, FIELDS(CC("no-store"), FIELD("content-range", "bytes 0-1/9"))),
+                     STORING_NO_STORE);
+    assert_int_equal(decide_with(one, 416, FIELDS(CC("max-age=60"))), STORING_PARTIAL);
 }
 
 /* RFC 9111 section 3 for 304, RFC 6585 for those that MUST NOT be stored; a tier cannot change it. */
@@ -353,6 +371,7 @@ int main(void)
         cmocka_unit_test(an_explicit_lifetime_is_enough),
         cmocka_unit_test(only_get_is_stored),
         cmocka_unit_test(parts_are_not_stored),
+        cmocka_unit_test(a_part_that_was_asked_for_is_stored),
         cmocka_unit_test(some_statuses_are_never_stored),
         cmocka_unit_test(whom_it_is_for_is_judged_before_the_status),
         cmocka_unit_test(without_a_lifetime_the_status_counts),

@@ -1,0 +1,122 @@
+#include "proxy/parts.h"
+
+#include <stdlib.h>
+
+#include "policies/part.h"
+#include "proxy/answer_head.h"
+#include "proxy/respond.h"
+
+enum { RUNS = 16, RUN_MAX = 256 * 1024 };
+
+bool parts_append(struct store_thread *t, struct stored *to, struct stored *from, uint64_t offset, struct mono_ms now)
+{
+    struct stored_reader reader;
+    bool ok = true;
+
+    if (!stored_reader_start(&reader, from))
+        return false;
+    while (ok) {
+        struct bytes runs[RUNS];
+        size_t n = stored_reader_peek(&reader, runs, RUNS, RUN_MAX), sum = 0;
+
+        for (size_t i = 0; i < n && ok; i++) {
+            size_t skipped = offset < runs[i].n ? (size_t)offset : runs[i].n;
+
+            offset -= skipped;
+            sum += runs[i].n;
+            if (skipped < runs[i].n)
+                ok = stored_append(t, to, (struct bytes){runs[i].p + skipped, runs[i].n - skipped}, now);
+        }
+        if (sum == 0)
+            break;
+        stored_reader_advance(&reader, sum);
+    }
+    stored_reader_stop(&reader);
+    return ok;
+}
+
+static struct part_facts facts_of(const struct stored *s)
+{
+    return (struct part_facts){s->status, stored_fields(s), (int64_t)stored_length(s)};
+}
+
+/* The newer one's fields, with the range that both cover; without one, when that is everything. */
+static size_t joined_fields(const struct stored *newer, const struct content_range *range, bool whole, char *text,
+                            struct field out[2 * ANSWER_FIELDS_MAX])
+{
+    struct fields in = stored_fields(newer);
+    size_t n = 0;
+
+    for (size_t i = 0; i < in.n; i++) {
+        bool is_range = bytes_eq(in.v[i].name, BYTES_LIT("content-range"));
+
+        if (is_range && whole)
+            continue;
+        out[n] = in.v[i];
+        if (is_range)
+            out[n].value = (struct bytes){text, content_range_format(range, text)};
+        n++;
+    }
+    return n;
+}
+
+static struct stored *join(struct store_thread *t, struct stored *first, struct stored *second, uint64_t tail,
+                           const struct content_range *range, struct stored *newer, struct mono_ms now)
+{
+    struct field fields[2 * ANSWER_FIELDS_MAX];
+    char text[CONTENT_RANGE_MAX];
+    bool whole = range->first == 0 && range->last + 1 == range->complete;
+    size_t n = joined_fields(newer, range, whole, text, fields);
+    int64_t length = range->last - range->first + 1;
+    struct stored *joined = stored_create(t,
+                                          &(struct stored_options){
+                                              .kind = STORED_RESPONSE,
+                                              .hash = newer->hash,
+                                              .key = newer->key,
+                                              .key_url_n = newer->key_url_n,
+                                              .user_scope = newer->user_scope,
+                                              .with_authorization = newer->with_authorization,
+                                              .with_cookie = newer->with_cookie,
+                                              .status = whole ? 200 : 206,
+                                              .fields = {fields, n},
+                                              .prepared_bytes = prepared_bytes(n),
+                                              .lifetimes = newer->lifetimes,
+                                              .response_time = newer->response_time,
+                                              .useful_ms = newer->useful_ms,
+                                              .born = newer->born,
+                                              .content_length = length,
+                                          },
+                                          now);
+
+    if (joined == NULL)
+        return NULL;
+    joined->content_length = length;
+    prepared_fill(joined, (struct wall_s){prepared_of(newer)->date_s});
+    if (!parts_append(t, joined, first, 0, now) || !parts_append(t, joined, second, tail, now)) {
+        stored_release(joined);
+        return NULL;
+    }
+    stored_finish_body(joined, BODY_COMPLETE);
+    return joined;
+}
+
+struct stored *parts_join(struct store_thread *t, struct stored *older, struct stored *newer, struct mono_ms now,
+                          struct wall_s wall, uint64_t bytes_max)
+{
+    struct part_facts a = facts_of(older), b = facts_of(newer);
+    struct content_range range;
+    uint64_t tail;
+    struct stored *first = older, *second = newer;
+
+    if (!bytes_eq(older->key, newer->key) || !validators_agree_strongly(a.fields, b.fields, wall))
+        return NULL;
+    if (!part_joins(&a, &b, &range, &tail)) {
+        if (!part_joins(&b, &a, &range, &tail))
+            return NULL;
+        first = newer;
+        second = older;
+    }
+    if ((uint64_t)(range.last - range.first) >= bytes_max)
+        return NULL;
+    return join(t, first, second, tail, &range, newer, now);
+}
