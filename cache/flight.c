@@ -119,6 +119,8 @@ static void attach(struct flight *f, struct flight_waiter *w, unsigned thread, b
     w->flight = f;
     w->thread = thread;
     w->leader = leader;
+    if (leader)
+        f->leader = w;
     w->prev = NULL;
     w->next = sub->first;
     if (sub->first != NULL)
@@ -246,6 +248,8 @@ void flight_leave(struct flight_waiter *w)
         sub->first = w->next;
     if (w->next != NULL)
         w->next->prev = w->prev;
+    if (w->leader) /* this thread is the home: who leads has made the flight */
+        f->leader = NULL;
     w->flight = NULL;
     atomic_fetch_sub(&sub->waiters, 1);
     if (atomic_fetch_sub(&f->waiters, 1) == 1 && !atomic_load(&f->ended))

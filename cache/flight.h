@@ -87,7 +87,8 @@ struct flight {
     struct flight_entry entries[2];
     size_t key_url_n; /* the first bytes of both keys */
 
-    void *home_data; /* home only: its fetch */
+    struct flight_waiter *leader; /* home only: whose request was sent; NULL: it has left, or nobody waited */
+    void *home_data;              /* home only: its fetch */
     void *home_message[4];
     _Atomic bool home_posted;
     struct flight_sub subs[];

@@ -7,7 +7,7 @@ void answer_head_begin(struct answer_head *head)
 {
     head->text_n = head->nlines = head->bytes = 0;
     head->status = 0;
-    head->complete = false;
+    head->complete = head->interim = false;
 }
 
 void answer_head_fini(struct answer_head *head)
@@ -169,9 +169,9 @@ static enum answer_verdict field_line(struct answer_head *head, struct bytes lin
 
 static enum answer_verdict end_of_head(struct answer_head *head)
 {
-    if (head->status < 200) { /* interim; the final one follows */
-        head->status = 0;
-        return ANSWER_MORE;
+    if (head->status < 200) { /* the final one follows (RFC 9110 section 15.2) */
+        head->interim = true;
+        return ANSWER_INTERIM;
     }
     head->complete = true;
     return ANSWER_COMPLETE;
@@ -198,8 +198,10 @@ enum answer_verdict answer_head_line(struct answer_head *head, struct bytes line
         line.n--;
     if (has_forbidden(line))
         return ANSWER_REFUSED;
-    if (head->status == 0)
+    if (head->status == 0 || head->interim) {
+        head->interim = false;
         return status_line(head, line);
+    }
     return line.n == 0 ? end_of_head(head) : field_line(head, line);
 }
 

@@ -31,16 +31,18 @@ struct answer_head {
     size_t bytes; /* seen in all */
     int status;   /* 0: no status line yet */
     bool version_1_0, complete;
+    bool interim;           /* what there is belongs to an interim response that is over */
     bool coded, chunked;    /* there was a Transfer-Encoding; it was "chunked" */
     int64_t content_length; /* < 0: not stated */
 };
 
-enum answer_verdict { ANSWER_MORE, ANSWER_COMPLETE, ANSWER_REFUSED };
+enum answer_verdict { ANSWER_MORE, ANSWER_INTERIM, ANSWER_COMPLETE, ANSWER_REFUSED };
 
 void answer_head_begin(struct answer_head *head);
 void answer_head_fini(struct answer_head *head);
 
-/* One line with its end (CRLF or LF). ANSWER_COMPLETE: at the empty line of the final head; status, content_length and
+/* One line with its end (CRLF or LF). ANSWER_INTERIM: at the empty line of a 1xx; status and answer_head_fields are
+ * valid until the next line. ANSWER_COMPLETE: at the empty line of the final head; status, content_length and
  * answer_head_fields are valid. Lines after that (trailers) are only counted. */
 enum answer_verdict answer_head_line(struct answer_head *head, struct bytes line);
 

@@ -419,6 +419,12 @@ static bool is_until_close(const struct transfer *t)
     return t->head.content_length < 0 && !t->head.chunked && t->method != METHOD_HEAD && status != 204 && status != 304;
 }
 
+static void give_interim(struct fetch *f)
+{
+    if (f->cb->interim != NULL)
+        f->cb->interim(f, f->data, f->t->head.status, answer_head_fields(&f->t->head));
+}
+
 static size_t on_head_line(char *p, size_t size, size_t n, void *data)
 {
     struct transfer *t = data;
@@ -430,6 +436,9 @@ static size_t on_head_line(char *p, size_t size, size_t n, void *data)
     switch (answer_head_line(&t->head, (struct bytes){p, n})) {
     case ANSWER_MORE:
         return n;
+    case ANSWER_INTERIM:
+        give_interim(f);
+        return f->cancelled ? CURL_WRITEFUNC_ERROR : n;
     case ANSWER_REFUSED:
         f->refused = true;
         return CURL_WRITEFUNC_ERROR;

@@ -65,6 +65,10 @@ struct fetch_callbacks {
     void (*done)(struct fetch *f, void *data, enum fetch_end end);
     /* The request goes out now (once for each attempt): for counting. May be NULL. */
     void (*sent)(struct fetch *f, void *data);
+    /* An interim response (1xx, never 101) before the head of the final answer, fields as there. All of them and that
+     * head together are bounded (ANSWER_HEAD_BYTES_MAX), and first_byte goes on counting. May be NULL. May call
+     * fetch_cancel. */
+    void (*interim)(struct fetch *f, void *data, int status, struct fields fields);
 };
 
 struct fetch_request {

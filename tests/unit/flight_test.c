@@ -135,6 +135,34 @@ static void the_second_joins_what_the_first_made(void **state)
     flight_end(g);
 }
 
+/* For the home to speak to: whose request was sent, while it waits. */
+static void the_leader_is_known_until_it_leaves(void **state)
+{
+    struct world *w = *state;
+    struct waiter a = waiter(), b = waiter(), c = waiter();
+    bool created;
+    struct flight *f = join(w, 0, key, &a, &created), *g, *alone;
+
+    join(w, 0, key, &b, &created);
+    assert_ptr_equal(f->leader, &a.base);
+    flight_leave(&b.base);
+    assert_ptr_equal(f->leader, &a.base);
+    flight_leave(&a.base);
+    join(w, 0, key, &b, &created);
+    assert_false(created);
+    assert_null(f->leader);
+    flight_leave(&b.base);
+    flight_end(f);
+
+    g = join(w, 0, other, NULL, &created);
+    assert_null(g->leader);
+    flight_end(g);
+    alone = flight_create_alone(w->flights, 0, key, URL_N, &c.base);
+    assert_ptr_equal(alone->leader, &c.base);
+    flight_leave(&c.base);
+    flight_end(alone);
+}
+
 /* A refresh joins nobody: it is made once, and declined while one is in the air. */
 static void a_refresh_is_made_once(void **state)
 {
@@ -326,6 +354,7 @@ int main(void)
 #define FLIGHT_TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         FLIGHT_TEST(the_second_joins_what_the_first_made),
+        FLIGHT_TEST(the_leader_is_known_until_it_leaves),
         FLIGHT_TEST(a_refresh_is_made_once),
         FLIGHT_TEST(a_thread_is_told_once),
         FLIGHT_TEST(waiters_may_leave_while_being_woken),

@@ -412,6 +412,8 @@ struct got {
     int status;
     int64_t content_length;
     char fields[4096]; /* orig name, ": ", value, "\n" */
+    unsigned interims;
+    char interim[256]; /* of each: status, "\n", fields as above */
     char *body;
     size_t n;
     enum fetch_end end;
@@ -419,7 +421,7 @@ struct got {
     /* what to do */
     unsigned pause_every; /* refuse the first of so many pieces */
     unsigned asked, paused;
-    bool cancel_in_head, cancel_in_body, cancel_in_sent;
+    bool cancel_in_head, cancel_in_body, cancel_in_sent, cancel_in_interim;
     struct got *cancel_when_done, *cancel_other_in_head;
     bool start_in_done;
     const struct fetch_request *request;
@@ -437,24 +439,43 @@ static void cancel(struct got *g)
     gone(g);
 }
 
+static void put_fields(char *out, size_t size, struct fields fields)
+{
+    size_t at = 0;
+
+    for (size_t i = 0; i < fields.n && at < size; i++) {
+        const struct field *x = &fields.v[i];
+        for (size_t k = 0; k < x->name.n; k++)
+            assert_int_equal(x->name.p[k], ascii_lower(x->orig_name[k]));
+        at += (size_t)snprintf(out + at, size - at, "%.*s: %.*s\n", (int)x->name.n, x->orig_name, (int)x->value.n,
+                               x->value.p);
+    }
+}
+
+static void on_interim(struct fetch *f, void *data, int status, struct fields fields)
+{
+    struct got *g = data;
+    size_t at = strlen(g->interim);
+
+    assert_ptr_equal(g->fetch, f);
+    assert_int_equal(g->heads, 0);
+    g->interims++;
+    at += (size_t)snprintf(g->interim + at, sizeof(g->interim) - at, "%d\n", status);
+    if (at < sizeof(g->interim))
+        put_fields(g->interim + at, sizeof(g->interim) - at, fields);
+    if (g->cancel_in_interim)
+        cancel(g);
+}
+
 static void on_head(struct fetch *f, void *data, int status, struct fields fields, int64_t content_length)
 {
     struct got *g = data;
-    size_t at = 0;
 
     assert_ptr_equal(g->fetch, f);
     g->heads++;
     g->status = status;
     g->content_length = content_length;
-    for (size_t i = 0; i < fields.n; i++) {
-        const struct field *x = &fields.v[i];
-        for (size_t k = 0; k < x->name.n; k++)
-            assert_int_equal(x->name.p[k], ascii_lower(x->orig_name[k]));
-        at += (size_t)snprintf(g->fields + at, sizeof(g->fields) - at, "%.*s: %.*s\n", (int)x->name.n, x->orig_name,
-                               (int)x->value.n, x->value.p);
-        if (at >= sizeof(g->fields))
-            break;
-    }
+    put_fields(g->fields, sizeof(g->fields), fields);
     if (g->cancel_other_in_head != NULL && g->cancel_other_in_head->fetch != NULL)
         cancel(g->cancel_other_in_head);
     if (g->cancel_in_head)
@@ -508,7 +529,7 @@ static void on_sent(struct fetch *f, void *data)
         cancel(g);
 }
 
-static const struct fetch_callbacks callbacks = {on_head, on_body, on_done, on_sent};
+static const struct fetch_callbacks callbacks = {on_head, on_body, on_done, on_sent, on_interim};
 
 static void fetch(struct client *c, struct got *g, const struct fetch_request *request)
 {
@@ -721,7 +742,8 @@ static void answers_without_a_body_end_at_their_head(void **state)
     got_free(&g);
 }
 
-static void interim_answers_and_trailers_are_passed_over(void **state)
+/* RFC 9110 section 15.2: any number of 1xx may come before the answer, and none of their fields is the answer's. */
+static void interim_responses_are_told_apart_from_the_answer_and_trailers_passed_over(void **state)
 {
     struct origin *o =
         ORIGIN(SAY(KEEP, "HTTP/1.1 100 Continue\r\nX-Early: 1\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n"
@@ -739,6 +761,7 @@ static void interim_answers_and_trailers_are_passed_over(void **state)
     assert_int_equal(g.heads, 1);
     assert_int_equal(g.content_length, -1);
     assert_string_equal(g.fields, "Transfer-Encoding: Chunked\nTrailer: x\n");
+    assert_string_equal(g.interim, "100\nX-Early: 1\n103\nLink: </a>\nContent-Length: 3\n");
     got_free(&g);
     fetch(&c, &g, &get);
     run(&c);
@@ -817,6 +840,8 @@ static void an_answer_that_ends_in_its_head_is_a_reset(void **state)
         {"half a field", SAY(CLOSE, "HTTP/1.1 200 OK\r\nContent-Le"), FETCH_RESET, 0},
         {"no empty line", SAY(CLOSE, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n"), FETCH_RESET, 0},
         {"reset in the head", SAY(RESET, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n"), FETCH_RESET, 0},
+        {"only interim responses, reset", SAY(RESET, "HTTP/1.1 103 E\r\n\r\nHTTP/1.1 103 E\r\n\r\n"), FETCH_RESET, 0},
+        {"half an interim response", SAY(CLOSE, "HTTP/1.1 103 E\r\nLink: <"), FETCH_RESET, 0},
         {"only an interim answer", SAY(CLOSE, "HTTP/1.1 100 Continue\r\n\r\n"), FETCH_RESET, 0},
     };
     (void)state;
@@ -846,6 +871,13 @@ static void answers_that_could_be_read_in_two_ways_are_refused(void **state)
         BAD("status 1000", "HTTP/1.1 1000 X\r\nContent-Length: 0\r\n\r\n"),
         BAD("status 2x0", "HTTP/1.1 2x0 X\r\nContent-Length: 0\r\n\r\n"),
         BAD("no status", "HTTP/1.1 \r\nContent-Length: 0\r\n\r\n"),
+        FINE("status 199 first", "HTTP/1.1 199 X\r\n\r\nHTTP/1.1 200 X\r\nContent-Length: 0\r\n\r\n"),
+        BAD("status 101 after another", "HTTP/1.1 103 X\r\n\r\nHTTP/1.1 101 X\r\nUpgrade: x\r\n\r\nxx"),
+        BAD("an interim response's field without a colon",
+            "HTTP/1.1 103 X\r\nfoo\r\n\r\nHTTP/1.1 200 X\r\nContent-Length: 0\r\n\r\n"),
+        BAD("NUL in an interim response",
+            "HTTP/1.1 103 X\r\nfoo: a\0b\r\n\r\nHTTP/1.1 200 X\r\nContent-Length: 0\r\n\r\n"),
+        BAD("no status line after an interim response", "HTTP/1.1 103 X\r\n\r\nfoo: bar\r\n\r\n"),
         BAD("status 101", "HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nxx"),
         BAD("two spaces", "HTTP/1.1  200 OK\r\nContent-Length: 0\r\n\r\n"),
         FINE("no reason", "HTTP/1.1 200\r\nContent-Length: 0\r\n\r\n"),
@@ -913,6 +945,33 @@ static void a_head_may_have_64_kib_and_not_one_byte_more(void **state)
 {
     struct ending endings[2] = {{"64 KiB", {0}, FETCH_OK, 1}, {"64 KiB + 1", {0}, FETCH_BAD_RESPONSE, 0}};
     char *fits = head_of(65536, KEEP, &endings[0].answer), *does_not = head_of(65537, HOLD, &endings[1].answer);
+    (void)state;
+
+    check_endings(endings, 2);
+    free(fits);
+    free(does_not);
+}
+
+/* Many 1xx, then a head that brings all of it to so many bytes. */
+static char *heads_of(size_t bytes, enum after after, struct answer *out)
+{
+    static const char hint[] = "HTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\n\r\n";
+    size_t n = 0;
+    char *last = head_of(bytes - 1000 * (sizeof(hint) - 1), after, out), *text = malloc(bytes);
+
+    while (n < 1000 * (sizeof(hint) - 1))
+        n += (size_t)sprintf(text + n, "%s", hint);
+    memcpy(text + n, last, bytes - n);
+    free(last);
+    *out = (struct answer){text, bytes, after};
+    return text;
+}
+
+/* No origin holds a request for ever by interim responses. */
+static void interim_responses_count_for_the_64_kib(void **state)
+{
+    struct ending endings[2] = {{"64 KiB", {0}, FETCH_OK, 1}, {"64 KiB + 1", {0}, FETCH_BAD_RESPONSE, 0}};
+    char *fits = heads_of(65536, KEEP, &endings[0].answer), *does_not = heads_of(65537, HOLD, &endings[1].answer);
     (void)state;
 
     check_endings(endings, 2);
@@ -1479,6 +1538,31 @@ static void a_fetch_may_be_cancelled_in_each_of_its_callbacks(void **state)
     free((char *)answer.text);
 }
 
+static void a_fetch_may_be_cancelled_in_an_interim_response(void **state)
+{
+    struct origin *o = ORIGIN(SAY(KEEP, "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\n"
+                                        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"),
+                              OK_HELLO);
+    struct client c;
+    struct got g = {.cancel_in_interim = true};
+    (void)state;
+
+    client_open(&c, o);
+    fetch(&c, &g, &get);
+    run(&c);
+    assert_int_equal(g.interims, 1);
+    assert_int_equal(g.heads + g.done, 0);
+    RUN_UNTIL(&c, o, closed, 1);
+    got_free(&g);
+    fetch(&c, &g, &get);
+    run(&c);
+    assert_hello(&g);
+    assert_int_equal(g.interims, 0);
+    client_fini(&c);
+    origin_stop(o);
+    got_free(&g);
+}
+
 static void a_fetch_may_be_cancelled_from_outside_at_any_time(void **state)
 {
     struct origin *o = ORIGIN(OK_HELLO);
@@ -1670,7 +1754,7 @@ static void on_crowd_done(struct fetch *f, void *data, enum fetch_end end)
 
 static void crowd_fetch(struct crowd_thread *t)
 {
-    static const struct fetch_callbacks cb = {on_crowd_head, on_crowd_body, on_crowd_done, NULL};
+    static const struct fetch_callbacks cb = {.head = on_crowd_head, .body = on_crowd_body, .done = on_crowd_done};
     struct fetch_request r = t->crowd->posts && t->crowd->left % 3 == 0 ? post : get;
     r.backend = t->crowd->backend;
     t->crowd->left--;
@@ -1923,11 +2007,12 @@ int main(void)
         cmocka_unit_test(methods_and_bodies_go_out_as_given),
         cmocka_unit_test(the_environment_does_not_matter),
         cmocka_unit_test(answers_without_a_body_end_at_their_head),
-        cmocka_unit_test(interim_answers_and_trailers_are_passed_over),
+        cmocka_unit_test(interim_responses_are_told_apart_from_the_answer_and_trailers_passed_over),
         cmocka_unit_test(a_message_cut_short_is_never_ok),
         cmocka_unit_test(an_answer_that_ends_in_its_head_is_a_reset),
         cmocka_unit_test(answers_that_could_be_read_in_two_ways_are_refused),
         cmocka_unit_test(a_head_may_have_64_kib_and_not_one_byte_more),
+        cmocka_unit_test(interim_responses_count_for_the_64_kib),
         cmocka_unit_test(a_connection_is_used_again),
         cmocka_unit_test(bytes_that_belong_to_no_answer_are_not_the_next_one),
         cmocka_unit_test(bytes_on_an_idle_connection_end_it),
@@ -1946,6 +2031,7 @@ int main(void)
         cmocka_unit_test(a_piece_that_is_not_taken_comes_again),
         cmocka_unit_test(a_pause_is_not_idle_time_and_costs_no_turns),
         cmocka_unit_test(a_fetch_may_be_cancelled_in_each_of_its_callbacks),
+        cmocka_unit_test(a_fetch_may_be_cancelled_in_an_interim_response),
         cmocka_unit_test(a_fetch_may_be_cancelled_from_outside_at_any_time),
         cmocka_unit_test(fetches_may_cancel_and_start_others),
         cmocka_unit_test(what_is_in_flight_is_cancelled_when_the_upstream_goes),
