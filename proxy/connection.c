@@ -37,6 +37,7 @@ struct connection {
     struct connections *all;
     h2o_socket_t *sock;
     SSL_CTX *tls; /* a reference: libh2o makes the SSL only when the first byte comes, from the bare pointer */
+    struct interim *interim;
     bool tcp, http2;
     bool is_new;    /* no request has come yet */
     bool ended;     /* shut down: libh2o is about to notice */
@@ -577,6 +578,11 @@ void connection_break(h2o_req_t *req)
         return;
     req->http1_is_persistent = 0;
     abort_socket(req->conn->callbacks->get_socket(req->conn));
+}
+
+struct interim **connection_interim(h2o_socket_t *sock)
+{
+    return &of_socket(sock)->interim;
 }
 
 size_t connection_peer(h2o_req_t *req, char out[64])

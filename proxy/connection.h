@@ -77,6 +77,10 @@ void hangup_unwatch(struct connections *all, struct hangup *h);
  * H2O_SEND_STATE_ERROR alone will do. chunked.c calls it for the others by itself. */
 void connection_break(h2o_req_t *req);
 
+/* The place for what interim.c is writing to an HTTP/1 connection; it holds NULL while nothing of that is under way. */
+struct interim;
+struct interim **connection_interim(h2o_socket_t *sock);
+
 /* The peer's address as text ("127.0.0.1", "::1", "unix", "unknown"), for logs and Forwarded. */
 size_t connection_peer(h2o_req_t *req, char out[64]);
 

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "proxy/answer.h"
+#include "proxy/interim.h"
 #include "proxy/invalidate.h"
 #include "proxy/outgoing.h"
 #include "proxy/parts.h"
@@ -586,7 +587,19 @@ static void on_sent(struct fetch *fetch, void *data)
     counter_add(&fill->ask.route->counters->threads[fill->ask.worker->index].origin_requests, 1);
 }
 
-static const struct fetch_callbacks callbacks = {.head = on_head, .body = on_body, .done = on_done, .sent = on_sent};
+/* For the one whose request was sent; who only waits for the same answer gets that alone. */
+static void on_interim(struct fetch *fetch, void *data, int status, struct fields fields)
+{
+    struct fill *fill = data;
+    struct flight_waiter *leader = fill->flight->leader;
+
+    (void)fetch;
+    if (leader != NULL)
+        interim_pass(H2O_STRUCT_FROM_MEMBER(struct request, waiter, leader), status, fields);
+}
+
+static const struct fetch_callbacks callbacks = {
+    .head = on_head, .body = on_body, .done = on_done, .sent = on_sent, .interim = on_interim};
 
 /* What a stored part lacks, of the same representation where it has a strong name. */
 static void ask_for_the_rest(struct request *r, struct fill *fill, struct outgoing_extra *extra)

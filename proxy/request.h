@@ -40,6 +40,7 @@ struct request {
 
     /* how it is answered */
     struct flight_waiter waiter;
+    struct interim *interim; /* interim responses so far; NULL: none was passed on */
     struct hangup hangup;
     struct timer parked_long; /* from then on the client's leaving is watched for */
     struct stored *stale;     /* to be validated, or to fall back on */

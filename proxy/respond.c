@@ -17,6 +17,10 @@ enum {
 const char *status_reason(int status)
 {
     switch (status) {
+    case 102:
+        return "Processing";
+    case 103:
+        return "Early Hints";
     case 200:
         return "OK";
     case 201:

@@ -6,6 +6,7 @@
 #include <sys/random.h>
 
 #include "proxy/fill.h"
+#include "proxy/interim.h"
 #include "proxy/request.h"
 
 enum {
@@ -69,6 +70,7 @@ static void configure_h2o(struct worker *w)
     h2o_pathconf_t *path = h2o_config_register_path(host, "/", 0);
 
     chunked_install(path);
+    interim_install(path);
     h2o_create_handler(path, sizeof(h2o_handler_t))->on_req = request_handle;
 }
 

@@ -37,6 +37,7 @@ class Response:
         self.body = b""
         self.clean = False      # the body came to its proper end
         self.trailers = []
+        self.interim = []       # the interim responses before it
         self.framing = None
         self.reset = None       # HTTP/2: error code of RST_STREAM
         self.sent = self.first = self.done = None  # time.monotonic()
@@ -170,21 +171,31 @@ class Http1:
         self.buffer += data
         return True
 
+    def any_head(self):
+        """The next head, be it interim; None if the connection ended before."""
+        while b"\r\n\r\n" not in self.buffer:
+            if len(self.buffer) > 1 << 20:
+                raise Malformed("a head without an end")
+            if not self.fill():
+                if self.buffer:
+                    raise Malformed(f"half a head: {self.buffer!r}")
+                return None
+        raw, _, self.buffer = self.buffer.partition(b"\r\n\r\n")
+        r = parse_head(raw + b"\r\n\r\n")
+        r.first = time.monotonic()
+        return r
+
     def head(self):
-        """The next head, informational ones skipped; None if the connection ended before."""
+        """The next head of an answer; None if the connection ended before."""
+        interim = []
         while True:
-            while b"\r\n\r\n" not in self.buffer:
-                if len(self.buffer) > 1 << 20:
-                    raise Malformed("a head without an end")
-                if not self.fill():
-                    if self.buffer:
-                        raise Malformed(f"half a head: {self.buffer!r}")
-                    return None
-            raw, _, self.buffer = self.buffer.partition(b"\r\n\r\n")
-            r = parse_head(raw + b"\r\n\r\n")
-            r.first = time.monotonic()
-            if r.status >= 200:
-                return r
+            r = self.any_head()
+            if r is None or r.status >= 200:
+                break
+            interim.append(r)
+        if r is not None:
+            r.interim = interim
+        return r
 
     def pieces(self, r, method="GET"):
         """The body, piece by piece as it comes; sets r.clean at a proper end."""

@@ -50,6 +50,7 @@ class Reply:
     framing: str = "length"   # length, chunked, close, or none (the headers given say all)
     gate: object = None       # Gate: waited for before anything is sent
     body_gate: object = None  # Gate: waited for between head and body
+    before: tuple = ()        # before the answer: bytes are sent (interim responses), Gates waited for
     delay: float = 0          # seconds before the head
     stream: object = None     # Stream: the body, driven by the test (chunked or close framing)
     cut: int = None           # only that many bytes of the body, then the end of the connection
@@ -365,6 +366,12 @@ class Origin:
             reply = handler(request)
             if inspect.isawaitable(reply):
                 reply = await reply
+        for step in reply.before:
+            if isinstance(step, bytes):
+                writer.write(step)
+                await writer.drain()
+            else:
+                await self._or_gone(step.wait(), reader)
         if reply.delay:
             await asyncio.sleep(reply.delay)
         if reply.gate:
