@@ -4,43 +4,44 @@
 
 /* Where the conditions are; the number of fields where there is none. */
 struct conditions {
-    size_t if_match, if_none_match, if_modified_since, if_unmodified_since;
-    bool modified_since_twice, unmodified_since_twice;
+    size_t if_none_match, if_modified_since;
+    bool modified_since_twice;
 };
 
-static void note(size_t *at, bool *twice, size_t i, size_t none)
+/* Most fields fail this one comparison: the conditions are looked for on every hit. */
+static bool may_be_condition(struct bytes name)
 {
-    if (*at == none)
-        *at = i;
-    else
-        *twice = true;
+    return name.n >= 8 && name.p[0] == 'i' && name.p[1] == 'f' && name.p[2] == '-';
 }
 
-/* One pass, and most fields fail the first comparison: this runs on every hit. False when there is no condition. */
+/* False when there is no condition. */
 static bool conditions_find(struct fields request, struct conditions *c)
 {
     size_t none = request.n;
-    bool any = false, ignored = false;
 
-    *c = (struct conditions){none, none, none, none, false, false};
+    *c = (struct conditions){none, none, false};
     for (size_t i = 0; i < request.n; i++) {
         struct bytes name = request.v[i].name;
 
-        if (name.n < 8 || name.p[0] != 'i' || name.p[1] != 'f' || name.p[2] != '-')
+        if (!may_be_condition(name))
             continue;
-        if (bytes_eq(name, BYTES_LIT("if-none-match")))
-            note(&c->if_none_match, &ignored, i, none);
-        else if (bytes_eq(name, BYTES_LIT("if-modified-since")))
-            note(&c->if_modified_since, &c->modified_since_twice, i, none);
-        else if (bytes_eq(name, BYTES_LIT("if-match")))
-            note(&c->if_match, &ignored, i, none);
-        else if (bytes_eq(name, BYTES_LIT("if-unmodified-since")))
-            note(&c->if_unmodified_since, &c->unmodified_since_twice, i, none);
-        else
-            continue;
-        any = true;
+        if (bytes_eq(name, BYTES_LIT("if-none-match"))) {
+            c->if_none_match = c->if_none_match < none ? c->if_none_match : i;
+        } else if (bytes_eq(name, BYTES_LIT("if-modified-since"))) {
+            c->modified_since_twice = c->if_modified_since < none;
+            c->if_modified_since = i;
+        }
     }
-    return any;
+    return c->if_none_match < none || c->if_modified_since < none;
+}
+
+bool conditional_for_origin(struct fields request)
+{
+    for (size_t i = 0; i < request.n; i++)
+        if (may_be_condition(request.v[i].name) && (bytes_eq(request.v[i].name, BYTES_LIT("if-match")) ||
+                                                    bytes_eq(request.v[i].name, BYTES_LIT("if-unmodified-since"))))
+            return true;
+    return false;
 }
 
 /* The next entity-tag of a list. What is not quoted ends at a comma: origins send such tags, and clients send them
@@ -75,16 +76,14 @@ static struct bytes opaque(struct bytes tag)
     return is_weak(tag) ? (struct bytes){tag.p + 2, tag.n - 2} : tag;
 }
 
-/* RFC 9110 section 8.8.3.2. */
-static bool tags_match(struct bytes a, struct bytes b, bool strong)
+/* RFC 9110 section 8.8.3.2, the weak comparison. */
+static bool tags_match(struct bytes a, struct bytes b)
 {
-    if (strong && (is_weak(a) || is_weak(b)))
-        return false;
     return bytes_eq(opaque(a), opaque(b));
 }
 
-/* Does a condition's list, in all its lines from the first on, name the stored response? An empty etag: it has none. */
-static bool list_matches(struct fields request, size_t first, struct bytes etag, bool strong)
+/* Does If-None-Match, in all its lines from the first on, name the stored response? An empty etag: it has none. */
+static bool list_matches(struct fields request, size_t first, struct bytes etag)
 {
     struct bytes name = request.v[first].name;
 
@@ -96,62 +95,37 @@ static bool list_matches(struct fields request, size_t first, struct bytes etag,
         while (rest.n > 0) {
             struct bytes tag = tag_next(&rest);
 
-            if (tag.n > 0 && etag.n > 0 && tags_match(tag, etag, strong))
+            if (tag.n > 0 && etag.n > 0 && tags_match(tag, etag))
                 return true;
         }
     }
     return false;
 }
 
-enum order { ORDER_UNKNOWN, ORDER_NOT_MODIFIED, ORDER_MODIFIED };
-
-/* Was the stored response modified after the date of a condition? Date stands in for a missing Last-Modified (RFC 9111
- * section 4.3.2). A condition that is no date, or came twice, is no condition (RFC 9110 section 13.1.3). */
-static enum order modified_since(struct bytes condition, bool twice, struct fields response, struct wall_s now)
+/* Date stands in for a missing Last-Modified (RFC 9111 section 4.3.2). What is no date, or came twice, is no condition
+ * (RFC 9110 section 13.1.3). */
+static bool unmodified_since(struct bytes condition, struct fields response, struct wall_s now)
 {
     struct bytes modified = fields_value(response, BYTES_LIT("last-modified"));
     struct wall_s since, date;
 
-    if (twice)
-        return ORDER_UNKNOWN;
     if (modified.n == 0)
         modified = fields_value(response, BYTES_LIT("date"));
-    if (!http_date_parse(condition, now, &since) || !http_date_parse(modified, now, &date))
-        return ORDER_UNKNOWN;
-    return date.s > since.s ? ORDER_MODIFIED : ORDER_NOT_MODIFIED;
-}
-
-/* If-Match, else If-Unmodified-Since. */
-static bool failed(const struct conditions *c, struct fields request, struct fields response, struct wall_s now)
-{
-    if (c->if_match < request.n)
-        return !list_matches(request, c->if_match, fields_value(response, BYTES_LIT("etag")), true);
-    if (c->if_unmodified_since < request.n)
-        return modified_since(request.v[c->if_unmodified_since].value, c->unmodified_since_twice, response, now) ==
-               ORDER_MODIFIED;
-    return false;
-}
-
-/* If-None-Match, else If-Modified-Since. */
-static bool not_modified(const struct conditions *c, struct fields request, struct fields response, struct wall_s now)
-{
-    if (c->if_none_match < request.n)
-        return list_matches(request, c->if_none_match, fields_value(response, BYTES_LIT("etag")), false);
-    if (c->if_modified_since < request.n)
-        return modified_since(request.v[c->if_modified_since].value, c->modified_since_twice, response, now) ==
-               ORDER_NOT_MODIFIED;
-    return false;
+    return http_date_parse(condition, now, &since) && http_date_parse(modified, now, &date) && date.s <= since.s;
 }
 
 enum conditional conditional_judge(struct fields request, struct fields response, struct wall_s now)
 {
     struct conditions c;
+    bool not_modified;
 
     if (!conditions_find(request, &c))
         return CONDITIONAL_SEND;
-    if (failed(&c, request, response, now))
-        return CONDITIONAL_FAILED;
-    return not_modified(&c, request, response, now) ? CONDITIONAL_NOT_MODIFIED : CONDITIONAL_SEND;
+    if (c.if_none_match < request.n)
+        not_modified = list_matches(request, c.if_none_match, fields_value(response, BYTES_LIT("etag")));
+    else
+        not_modified = !c.modified_since_twice && unmodified_since(request.v[c.if_modified_since].value, response, now);
+    return not_modified ? CONDITIONAL_NOT_MODIFIED : CONDITIONAL_SEND;
 }
 
 bool conditional_in_not_modified(struct bytes name)

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "policies/conditional.h"
 #include "policies/range.h"
 #include "policies/storing.h"
 #include "proxy/fill.h"
@@ -683,9 +684,11 @@ static void handle_routed(struct request *r)
         go_alone(r, false);
         return;
     }
-    if (!route->cache || r->in.has_body) {
+    bool for_origin = conditional_for_origin(r->in.fields);
+
+    if (!route->cache || r->in.has_body || for_origin) {
         r->status.fwd = FWD_BYPASS;
-        r->status.detail = route->cache ? "body" : NULL;
+        r->status.detail = !route->cache ? NULL : r->in.has_body ? "body" : "precondition";
         keep_query(r);
         go_alone(r, false);
         return;

@@ -508,10 +508,6 @@ bool respond_stored(struct request *r, struct stored *s, int64_t age_ms)
 
     if (verdict != CONDITIONAL_SEND && r->status.fwd != FWD_NONE && r->status.fwd_status == 0)
         r->status.fwd_status = s->status;
-    if (verdict == CONDITIONAL_FAILED) {
-        send_problem(r, 412, "the response does not meet If-Match or If-Unmodified-Since", -1);
-        return true;
-    }
     struct part part;
     enum part_verdict choice = PART_WHOLE;
 

@@ -30,7 +30,7 @@ static inline struct prepared *prepared_of(struct stored *s)
 }
 
 /* Sends `s` (a reference is taken); from a flight while the request's waiter is joined. Conditional requests are
- * answered 304 or 412 where that is right, requests for a range 206 or 416. r->status and r->outcome are set. age_ms <
+ * answered 304 where that is right, requests for a range 206 or 416. r->status and r->outcome are set. age_ms <
  * 0: no Age. False, and nothing has happened: its body is being passed through and its beginning is gone. */
 bool respond_stored(struct request *r, struct stored *s, int64_t age_ms);
 

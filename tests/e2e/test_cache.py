@@ -313,13 +313,23 @@ def test_conditional_requests_are_answered_from_memory(origin, start):
     assert origin.count() == 1
 
 
-def test_a_failed_precondition_is_a_412_or_goes_to_the_origin(origin, start):
-    counted(origin, "/x", [*MINUTE, ("ETag", '"v1"')])
+# RFC 9110 section 13.2.2, RFC 9111 section 4.3.2: these are for origin servers, and a cache must not evaluate them.
+def test_preconditions_for_origin_servers_go_to_the_origin_and_what_is_stored_stays(origin, start):
+    def answer(q):
+        if q.get("if-match") == '"v1"' or q.get("if-unmodified-since"):
+            return Reply(b"changed meanwhile", status=412)
+        return Reply(b"body", headers=(("ETag", '"v1"'), *MINUTE))
+
+    origin.on("/x", answer)
     w = start(origin)
-    w.get("/x")
-    assert w.get("/x", [("If-Match", '"v1"')]).status == 200
-    r = w.get("/x", [("If-Match", '"v2"')])
-    assert r.status == 412 or origin.count() > 1
+    assert w.get("/x").status == 200
+    for condition in (("If-Match", '"v1"'), ("If-Unmodified-Since", past(5))):
+        r = w.get("/x", [condition])
+        assert (r.status, r.body) == (412, b"changed meanwhile"), condition
+        assert "fwd=bypass" in r.get("cache-status") and "detail=precondition" in r.get("cache-status")
+    assert w.get("/x", [("If-Match", '"v2"')]).status == 200
+    assert origin.count() == 4
+    assert w.get("/x").hit
 
 
 def test_a_clients_condition_on_a_cold_key_does_not_leave_others_with_a_304(origin, start):

@@ -71,7 +71,6 @@ def test_if_range_and_conditions_come_first(origin, start):
     assert is_part(w.get("/x", part("0-1", [("If-Range", '"a"')])), 0, 1)
     assert w.get("/x", part("0-1", [("If-Range", '"b"')])).status == 200
     assert w.get("/x", part("0-1", [("If-None-Match", '"a"')])).status == 304
-    assert w.get("/x", part("0-1", [("If-Match", '"b"')])).status == 412
     assert origin.count() == 1
 
 
