@@ -3,7 +3,6 @@
 #include <stdlib.h>
 
 #include "policies/forward.h"
-#include "policies/http_date.h"
 #include "policies/targeted.h"
 #include "proxy/invalidate.h"
 #include "proxy/respond.h"
@@ -36,11 +35,18 @@ static size_t without(struct field *fields, size_t n, struct bytes name)
     return kept;
 }
 
-static struct wall_s date_of(struct fields fields, struct wall_s now)
+/* In the place of a Date that is missing or unreadable stands the time of receipt (RFC 9110 section 6.6.1): later
+ * conditions and ranges are judged by it (RFC 9111 section 4.3.2). */
+static void settle_date(struct answer *a, struct wall_s now)
 {
-    struct wall_s date;
+    const struct bytes name = BYTES_LIT("date");
 
-    return http_date_parse(fields_value(fields, BYTES_LIT("date")), now, &date) ? date : now;
+    if (http_date_parse(fields_value(a->fields, name), now, &a->date))
+        return;
+    a->date = now;
+    http_date_format(now, a->date_text);
+    a->fields.n = without(a->v, a->fields.n, name);
+    a->v[a->fields.n++] = (struct field){name, "Date", {a->date_text, HTTP_DATE_LEN}};
 }
 
 /* On a route of scope user, a request without the credential is the anonymous user's; one that is personal by another
@@ -284,7 +290,7 @@ void answer_judge(struct answer *a, const struct ask *ask, const struct stored *
         a->fields.n = merge_fields(stored_fields(updated), (struct fields){fresh, a->fields.n}, a->v);
     if (completed)
         a->fields.n = without(a->v, a->fields.n, BYTES_LIT("content-range"));
-    a->date = date_of(a->fields, loop_wall(ask->worker->loop));
+    settle_date(a, loop_wall(ask->worker->loop));
     a->cc = directives_of(ask->route->conf, a->fields);
     a->lifetimes = lifetimes_of(ask, a->status, a->fields, &a->cc);
     decide(ask, a);

@@ -8,6 +8,7 @@
 #ifndef WEIR_PROXY_ANSWER_H
 #define WEIR_PROXY_ANSWER_H
 
+#include "policies/http_date.h"
 #include "policies/storing.h"
 #include "policies/vary.h"
 #include "proxy/answer_head.h"
@@ -20,6 +21,7 @@ struct answer {
     struct lifetimes lifetimes;
     enum storing storing;
     struct wall_s date;
+    char date_text[HTTP_DATE_LEN + 1]; /* where the fields have weir's own Date */
     int64_t content_length;
     bool respec; /* the marker under the primary key is missing or says something else */
     char spec[VARY_SPEC_MAX];
@@ -27,7 +29,7 @@ struct answer {
     struct bytes key; /* under which it is stored */
     struct key_hash hash;
     char *key_memory;
-    struct field v[2 * ANSWER_FIELDS_MAX]; /* on a 304: those of the stored response and its own */
+    struct field v[2 * ANSWER_FIELDS_MAX + 1]; /* on a 304: those of the stored response and its own; Date */
 };
 
 /* updated: the stored response that a 304 has confirmed, or the stored part that a 206 makes whole; else NULL. */

@@ -313,6 +313,19 @@ def test_conditional_requests_are_answered_from_memory(origin, start):
     assert origin.count() == 1
 
 
+# RFC 9111 section 4.3.2: without Last-Modified by Date, and without that by the time of receipt.
+def test_if_modified_since_is_judged_by_date_or_receipt_where_nothing_says_when_it_was_modified(origin, start):
+    counted(origin, "/dated", [*MINUTE, ("Date", past(30))])
+    origin.on("/undated", body=b"1", headers=tuple(MINUTE), date=False)
+    origin.on("/misdated", body=b"1", headers=(("Date", "today"), *MINUTE), date=False)
+    w = start(origin)
+    for path, before, after in (("/dated", past(35), past(25)), ("/undated", past(5), past(-5)), ("/misdated", past(5), past(-5))):
+        assert w.get(path).status == 200
+        assert w.get(path, [("If-Modified-Since", before)]).status == 200, path
+        assert w.get(path, [("If-Modified-Since", after)]).status == 304, path
+    assert origin.count() == 3
+
+
 # RFC 9110 section 13.2.2, RFC 9111 section 4.3.2: these are for origin servers, and a cache must not evaluate them.
 def test_preconditions_for_origin_servers_go_to_the_origin_and_what_is_stored_stays(origin, start):
     def answer(q):
