@@ -139,6 +139,8 @@ static bool varies_beyond_us(const struct storing_facts *f)
 /* RFC 9111 section 3: explicit, or of a status that needs nothing explicit, or given a lifetime by a tier. */
 static bool status_allowed(const struct storing_facts *f)
 {
+    if (!f->ignore_origin && f->cc->must_understand && !understood(f->status))
+        return false;
     if (storing_heuristic_status(f->status) || f->lifetimes->explicit_)
         return true;
     if (!f->ignore_origin && (f->cc->public_ || (f->user_scope && f->cc->private_)))

@@ -190,7 +190,9 @@ static void no_store_unless_it_must_be_understood_and_is(void **state)
     assert_int_equal(decide(200, FIELDS(CC("max-age=60, no-store, must-understand"))), STORING_OK);
     assert_int_equal(decide(302, FIELDS(CC("max-age=60, no-store, must-understand"))), STORING_OK);
     assert_int_equal(decide(599, FIELDS(CC("max-age=60, no-store, must-understand"))), STORING_NO_STORE);
-    assert_int_equal(decide(599, FIELDS(CC("max-age=60, must-understand"))), STORING_OK);
+    assert_int_equal(decide(599, FIELDS(CC("max-age=60, must-understand"))), STORING_STATUS);
+    assert_int_equal(decide(599, FIELDS(CC("max-age=60"))), STORING_OK);
+    assert_int_equal(decide(502, FIELDS(CC("max-age=60, must-understand"))), STORING_OK);
 }
 
 static void private_is_for_one_user(void **state)
