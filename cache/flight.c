@@ -62,6 +62,7 @@ static void release(struct flight *f)
     if (atomic_fetch_sub_explicit(&f->refs, 1, memory_order_acq_rel) != 1)
         return;
     stored_release(f->response);
+    free((struct field *)f->withheld.v);
     pthread_mutex_destroy(&f->body);
     free((char *)f->spec.p);
     free((char *)f->entries[0].key.p);

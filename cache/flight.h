@@ -71,6 +71,7 @@ struct flight {
     int failure_status;      /* of the origin's answer, where there was one */
     bool validated;          /* a 304 freshened what was stored */
     int note;                /* proxy's own: why */
+    struct fields withheld;  /* of the answer, for the leader alone: one block of its own, free()d with the flight */
 
     _Atomic int state; /* enum flight_state; release, so that the above can be read */
     _Atomic uint32_t waiters;

@@ -94,11 +94,10 @@ static bool no_store(const struct storing_facts *f)
     return f->cc->no_store && !(f->cc->must_understand && understood(f->status));
 }
 
-/* private="field" allows a shared cache to keep the rest. We keep nothing: the same response would go to others who
- * wait for it, and a field meant for one of them must not. */
+/* private="field" lets a shared cache keep the rest (RFC 9111 section 5.2.2.7), which is all that is judged here. */
 static bool is_private(const struct storing_facts *f)
 {
-    return !f->user_scope && (f->cc->private_ || f->cc->private_qualified);
+    return !f->user_scope && f->cc->private_;
 }
 
 static bool spec_names(struct bytes spec, struct bytes name)

@@ -16,7 +16,7 @@ enum storing {
     STORING_STATUS,  /* no cacheable status, nothing explicit; or never: 304, 407, 412, 428, 429, 431, 511 */
     STORING_PARTIAL, /* 416, and 206 but for one range that was asked for (part.h) */
     STORING_NO_STORE,
-    STORING_PRIVATE,       /* also private="field" */
+    STORING_PRIVATE,
     STORING_AUTHORIZATION, /* RFC 9111 section 3.5 */
     STORING_COOKIE,        /* a personal cookie, and no explicit lifetime */
     STORING_SET_COOKIE,
@@ -40,7 +40,7 @@ struct storing_facts {
     bool asked_range;       /* for one range, which a 206 may answer */
     int64_t content_length; /* -1: not stated */
     int status;
-    struct fields fields; /* of the response */
+    struct fields fields; /* of the response, without those that it keeps for one client */
     const struct cache_control *cc;
     const struct lifetimes *lifetimes;
     bool ignore_origin;
@@ -50,8 +50,8 @@ struct storing_facts {
 };
 
 /* The verdicts about whom a response is for come before STORING_STATUS and STORING_NO_LIFETIME: with these two it holds
- * nothing that is marked as one client's own. A response with no-cache="field" is storable; whoever stores it leaves
- * those fields out (cache_control_lists()). */
+ * nothing that is marked as one client's own. What no-cache="field" and private="field" name is not among the fields here
+ * and stays out of what is stored and shared (qualified.h). */
 enum storing storing_decide(const struct storing_facts *facts);
 
 /* A stored response may be used for a request with Authorization (RFC 9111 section 3.5: public, s-maxage,

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "policies/forward.h"
+#include "policies/qualified.h"
 #include "policies/targeted.h"
 #include "proxy/invalidate.h"
 #include "proxy/respond.h"
@@ -72,7 +73,7 @@ static struct lifetimes lifetimes_of(const struct ask *ask, int status, struct f
     const struct conf_route *route = ask->route->conf;
     struct mono_ms now = loop_now(ask->worker->loop);
 
-    struct lifetimes l = freshness_of(&(struct freshness_facts){
+    return freshness_of(&(struct freshness_facts){
         .status = status,
         .fields = fields,
         .cc = cc,
@@ -84,12 +85,6 @@ static struct lifetimes lifetimes_of(const struct ask *ask, int status, struct f
         .response_delay_ms = mono_since_ms(ask->sent, now),
         .random = (uint32_t)worker_random(ask->worker),
     });
-
-    /* The fields that no-cache="..." lists must not be reused without validation (RFC 9111 section 5.2.2.4); neither is
-     * the rest. */
-    if (cc->no_cache_qualified && !route->ignore_origin)
-        l.revalidate_always = true;
-    return l;
 }
 
 bool answer_has_validator(struct fields f)
@@ -268,6 +263,23 @@ static size_t merge_fields(struct fields stored, struct fields update, struct fi
     return n;
 }
 
+/* Only the leader gets the fields that the origin keeps from others; what is stored never has them. */
+static void withhold(struct answer *a, const struct ask *ask)
+{
+    size_t kept = 0;
+
+    a->withheld = (struct fields){a->withheld_v, 0};
+    if (ask->route->conf->ignore_origin || !(ask->cacheable || ask->may_answer_get))
+        return;
+    qualified_settle(&a->cc, a->fields);
+    for (size_t i = 0; i < a->fields.n; i++)
+        if (qualified_withholds(&a->cc, is_one_users(ask), a->v[i].name))
+            a->withheld_v[a->withheld.n++] = a->v[i];
+        else
+            a->v[kept++] = a->v[i];
+    a->fields.n = kept;
+}
+
 /* Where a route stores what has Set-Cookie without it, those that share the answer get none either. */
 static bool strips_set_cookie(const struct ask *ask, const struct answer *a)
 {
@@ -292,14 +304,44 @@ void answer_judge(struct answer *a, const struct ask *ask, const struct stored *
         a->fields.n = without(a->v, a->fields.n, BYTES_LIT("content-range"));
     settle_date(a, loop_wall(ask->worker->loop));
     a->cc = directives_of(ask->route->conf, a->fields);
+    withhold(a, ask);
     a->lifetimes = lifetimes_of(ask, a->status, a->fields, &a->cc);
     decide(ask, a);
     choose_key(ask, a);
     /* what is stored has its age reckoned anew for each answer (RFC 9111 section 4.2.3) */
     if (a->storing == STORING_OK)
         a->fields.n = without(a->v, a->fields.n, BYTES_LIT("age"));
-    if (strips_set_cookie(ask, a))
+    if (strips_set_cookie(ask, a)) {
         a->fields.n = without(a->v, a->fields.n, BYTES_LIT("set-cookie"));
+        a->withheld.n = without(a->withheld_v, a->withheld.n, BYTES_LIT("set-cookie"));
+    }
+}
+
+struct fields answer_withheld(const struct answer *a)
+{
+    size_t bytes = 0;
+
+    for (size_t i = 0; i < a->withheld.n; i++)
+        bytes += sizeof(struct field) + 2 * a->withheld_v[i].name.n + a->withheld_v[i].value.n;
+    if (bytes == 0)
+        return (struct fields){NULL, 0};
+    struct field *v = malloc(bytes);
+
+    if (v == NULL)
+        abort();
+    char *p = (char *)(v + a->withheld.n);
+
+    for (size_t i = 0; i < a->withheld.n; i++) {
+        const struct field *f = &a->withheld_v[i];
+
+        v[i] = (struct field){{p, f->name.n}, p + f->name.n, {p + 2 * f->name.n, f->value.n}};
+        memcpy(p, f->name.p, f->name.n);
+        memcpy(p + f->name.n, f->orig_name != NULL ? f->orig_name : f->name.p, f->name.n);
+        if (f->value.n > 0)
+            memcpy(p + 2 * f->name.n, f->value.p, f->value.n);
+        p += 2 * f->name.n + f->value.n;
+    }
+    return (struct fields){v, a->withheld.n};
 }
 
 void answer_fini(struct answer *a)

@@ -29,6 +29,8 @@ struct answer {
     struct bytes key; /* under which it is stored */
     struct key_hash hash;
     char *key_memory;
+    struct fields withheld; /* for the leader alone: named by no-cache="..." or private="..." */
+    struct field withheld_v[2 * ANSWER_FIELDS_MAX];
     struct field v[2 * ANSWER_FIELDS_MAX + 1]; /* on a 304: those of the stored response and its own; Date */
 };
 
@@ -38,6 +40,9 @@ void answer_judge(struct answer *a, const struct ask *ask, const struct stored *
 void answer_fini(struct answer *a);
 
 struct stored_options answer_options(const struct answer *a, const struct ask *ask, uint64_t born);
+
+/* A copy of the withheld fields in one block, for free() to release; without any, none is made. */
+struct fields answer_withheld(const struct answer *a);
 
 /* Can it be asked about: ETag or Last-Modified (RFC 9110 section 8.8)? */
 bool answer_has_validator(struct fields fields);

@@ -261,6 +261,7 @@ static void publish(struct fill *fill, const struct answer *a, struct stored *re
     f->response = response;
     f->answer_key = f->entries[0].key;
     f->note = (int)a->storing;
+    f->withheld = answer_withheld(a);
     fill->response = response;
     fill->storing = a->storing == STORING_OK && nominate(fill, a);
     fill->kept = fill->storing || may_share_unstored(fill, a);

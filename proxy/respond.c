@@ -421,12 +421,32 @@ static void respond_without_body(struct request *r, struct stored *s, int status
     send_first(r, prepared_of(s)->date_s, NULL, 0, H2O_SEND_STATE_FINAL);
 }
 
+/* What the answer to this very request has for its client alone. */
+static struct fields withheld(const struct request *r, const struct stored *s)
+{
+    const struct flight *f = r->waiter.flight;
+
+    return f != NULL && r->waiter.leader && f->response == s ? f->withheld : (struct fields){NULL, 0};
+}
+
+static void add_withheld(struct request *r, struct fields fields)
+{
+    for (size_t i = 0; i < fields.n; i++) {
+        h2o_iovec_t name = h2o_strdup(&r->req->pool, fields.v[i].name.p, fields.v[i].name.n);
+        h2o_iovec_t value = h2o_strdup(&r->req->pool, fields.v[i].value.p, fields.v[i].value.n);
+        h2o_iovec_t orig_name = h2o_strdup(&r->req->pool, fields.v[i].orig_name, name.len);
+
+        h2o_add_header_by_str(&r->req->pool, &r->req->res.headers, name.base, name.len, 1, orig_name.base, value.base,
+                              value.len);
+    }
+}
+
 static void copy_headers(struct request *r, struct stored *s)
 {
     struct prepared *p = prepared_of(s);
     h2o_headers_t *h = &r->req->res.headers;
 
-    reserve_headers(r, p->nheaders);
+    reserve_headers(r, p->nheaders + withheld(r, s).n);
     memcpy(h->entries, p->headers, p->nheaders * sizeof p->headers[0]);
     h->size = p->nheaders;
 }
@@ -451,7 +471,7 @@ static void copy_not_modified_headers(struct request *r, struct stored *s)
     struct prepared *p = prepared_of(s);
     h2o_headers_t *h = &r->req->res.headers;
 
-    reserve_headers(r, p->nheaders);
+    reserve_headers(r, p->nheaders + withheld(r, s).n);
     for (size_t i = 0; i < p->nheaders; i++)
         if (conditional_in_not_modified((struct bytes){p->headers[i].name->base, p->headers[i].name->len}))
             h->entries[h->size++] = p->headers[i];
@@ -529,6 +549,7 @@ bool respond_stored(struct request *r, struct stored *s, int64_t age_ms)
         copy_part_headers(r, s, &part.range);
     else
         copy_headers(r, s);
+    add_withheld(r, withheld(r, s));
     if (age_ms >= 0)
         add_age(r, age_ms);
     add_own(r);

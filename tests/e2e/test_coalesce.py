@@ -493,3 +493,47 @@ def test_slow_and_fast_keys_do_not_hold_each_other_up(origin, start):
     gate.open()
     assert {r.body for r in h.gather().answers()} == {b"slow"}
     h.close()
+
+
+# RFC 9111 sections 5.2.2.4 and 5.2.2.7: what no-cache and private name is for the client whose request brought it; the
+# rest is stored and shared.
+@pytest.mark.parametrize("status, control", [(200, 'max-age=60, no-cache="Set-Cookie, X-User"'), (200, 'max-age=60, private="set-cookie,x-user"'),
+                                             (503, 'private="Set-Cookie, X-User"')])
+def test_fields_that_the_origin_names_are_for_the_first_client_alone(origin, start, status, control):
+    gate = origin.gate()
+    origin.on("/x", body=b"rest", status=status, gate=gate,
+              headers=(("Cache-Control", control), ("Set-Cookie", "s=1"), ("X-User", "ann"), ("X-All", "y"), ("Set-Cookie", "t=2")))
+    w = start(origin)
+    h = client.Herd(w.address, [GET_X] * 20).go()
+    origin.wait(1)
+    gate.open()
+    answers = h.gather().answers()
+    h.close()
+    shared = [r for r in answers if "collapsed" in r.cache or r.hit]
+    assert {(r.status, r.body, r.get("x-all"), r.get("set-cookie"), r.get("x-user")) for r in shared} <= {(status, b"rest", "y", None, None)}
+    assert len(answers) - len(shared) == origin.count()
+    for r in answers:
+        if r not in shared:
+            assert (r.all("set-cookie"), r.get("x-user"), r.get("x-all")) == (["s=1", "t=2"], "ann", "y")
+    if status == 200:
+        r = w.get("/x")
+        assert r.hit and r.get("x-all") == "y" and r.get("set-cookie") is None and r.get("x-user") is None
+        assert origin.count() == 1
+
+
+def test_the_first_client_gets_what_is_named_over_http2_too(origin, start):
+    origin.on("/x", body=b"rest", headers=(("Cache-Control", 'max-age=60, private="X-User"'), ("X-User", "ann")))
+    c = start(origin).http2()
+    assert c.get("/x").get("x-user") == "ann"
+    r = c.get("/x")
+    assert r.hit and r.get("x-user") is None
+
+
+# A response without its Vary, or without its coding, would be another one: then the whole is private.
+def test_what_a_response_cannot_be_used_without_is_not_left_out(origin, start):
+    origin.on("/x", body=b"rest", headers=(("Cache-Control", 'max-age=60, private="X-User, Content-Type"'), ("Content-Type", "text/x"), ("X-User", "ann")))
+    w = start(origin)
+    for _ in range(2):
+        r = w.get("/x")
+        assert not r.hit and (r.get("content-type"), r.get("x-user")) == ("text/x", "ann")
+    assert origin.count() == 2
