@@ -52,6 +52,7 @@ enum conf_log_level { CONF_LOG_ERROR, CONF_LOG_WARN, CONF_LOG_INFO, CONF_LOG_DEB
 
 struct conf_tier {
     struct tier tier; /* tier.name is the key */
+    bool early_refresh;
     struct conf_mark mark;
 };
 
@@ -101,6 +102,7 @@ struct conf_route {
     struct key_rules key;
     struct personal_rules personal;
     enum set_cookie set_cookie;
+    bool honor_client; /* client_cache_control: honor */
     bool coalesce;
     struct conf_mark mark;
 };

@@ -112,6 +112,15 @@ static void read_origin_cache_control(struct loader *l, const struct node *value
     r->origin_cache_control = value;
 }
 
+static void read_client_cache_control(struct loader *l, const struct node *value, void *into)
+{
+    bool honor = value->kind == NODE_WORD && bytes_eq(value->text, BYTES_LIT("honor"));
+
+    if (!honor && !(value->kind == NODE_WORD && bytes_eq(value->text, BYTES_LIT("ignore"))))
+        conf_expected(l, value, "ignore or honor");
+    ((struct route_reading *)into)->route.honor_client = honor;
+}
+
 static void take_identity(struct loader *l, const struct node *value, struct conf_route *route,
                           enum conf_identity identity)
 {
@@ -302,7 +311,7 @@ static const struct conf_key route_table[] = {
     {"ignore_cookies", KEY_OTHER, .read = read_ignore_cookies, .standard = "off"},
     {"set_cookie", KEY_CHOICE, FIELD(set_cookie), .choices = set_cookies, .standard = "never"},
     {"coalesce", KEY_SWITCH, FIELD(coalesce), .standard = "on"},
-    {"client_cache_control", KEY_LATER, .standard = "ignore"},
+    {"client_cache_control", KEY_OTHER, .read = read_client_cache_control, .standard = "ignore"},
     {"compress", KEY_LATER, .standard = "off"},
     {"limits", KEY_LATER, .standard = NULL},
 };

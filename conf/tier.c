@@ -63,7 +63,7 @@ static const struct conf_key tier_table[] = {
     {"stale_if_error", LIFETIME(stale_if_error_ms)},
     {"jitter", KEY_PERCENT, offsetof(struct conf_tier, tier.jitter_percent), 0, 100, .standard = "0%"},
     {"status", KEY_OTHER, .read = read_status},
-    {"early_refresh", KEY_LATER, .standard = "off"},
+    {"early_refresh", KEY_SWITCH, offsetof(struct conf_tier, early_refresh), .standard = "off"},
     {"memory", KEY_LATER, .standard = NULL},
 };
 const struct conf_keys conf_tier_keys = KEYS(tier_table);

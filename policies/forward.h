@@ -25,8 +25,8 @@ size_t forward_connection_options(struct fields message);
  * is no address (a unix socket's peer). Returns the length; out >= 64. */
 size_t forward_node(struct bytes address, char out[64]);
 
-/* What is left of a Forwarded field (RFC 7239) without what it claims of host and scheme, which a key does not hold: the
- * `for` and `by` of its members. out holds value.n bytes. Returns the length. */
+/* What is left of a Forwarded field (RFC 7239) without what it claims of host and scheme, which a key does not hold:
+ * the `for` and `by` of its members. out holds value.n bytes. Returns the length. */
 size_t forward_addresses(struct bytes value, char *out);
 
 #endif

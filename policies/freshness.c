@@ -1,11 +1,14 @@
 #include "policies/freshness.h"
 
+#include <math.h>
+
 #include "policies/http_date.h"
 #include "policies/storing.h"
 
 /* No duration is told apart above this; sums of a few of them stay far from overflow. */
 #define DURATION_MAX_MS (DELTA_SECONDS_MAX * 1000)
 #define HEURISTIC_MAX_MS (INT64_C(24) * 3600 * 1000)
+#define EARLY_MAX 40         /* -log of the smallest chance that a random number of 53 bits has is below this */
 #define HEURISTIC_DIVISOR 10 /* RFC 9111 section 4.2.2: a typical setting is 10 % */
 
 static int64_t clamp_ms(int64_t ms)
@@ -54,15 +57,16 @@ static bool expires_lifetime(const struct freshness_facts *f, int64_t *out)
     return true;
 }
 
-static bool origin_lifetime(const struct freshness_facts *f, int64_t *out)
+static enum lifetime_rule origin_lifetime(const struct freshness_facts *f, int64_t *out)
 {
-    if (!f->user_scope && f->cc->s_maxage_s >= 0)
-        *out = ms_of_seconds(f->cc->s_maxage_s);
-    else if (f->cc->max_age_s >= 0)
-        *out = ms_of_seconds(f->cc->max_age_s);
-    else
-        return !f->cc->targeted && expires_lifetime(f, out); /* RFC 9213 section 2.2 */
-    return true;
+    bool shared = !f->user_scope && f->cc->s_maxage_s >= 0;
+
+    if (shared || f->cc->max_age_s >= 0) {
+        *out = ms_of_seconds(shared ? f->cc->s_maxage_s : f->cc->max_age_s);
+        return f->cc->targeted ? LIFETIME_TARGETED : shared ? LIFETIME_S_MAXAGE : LIFETIME_MAX_AGE;
+    }
+    /* RFC 9213 section 2.2 */
+    return !f->cc->targeted && expires_lifetime(f, out) ? LIFETIME_EXPIRES : LIFETIME_NONE;
 }
 
 /* The tier's entry with the narrowest range around the status: 404 before 4xx, whatever the order. */
@@ -88,20 +92,21 @@ static bool heuristics_allowed(const struct freshness_facts *f)
 }
 
 /* A tier's plain lifetime is not for statuses that no cache keeps unasked, a 500 or a 302: those need an entry. */
-static bool tier_lifetime(const struct freshness_facts *f, int64_t *out)
+static enum lifetime_rule tier_lifetime(const struct freshness_facts *f, int64_t *out)
 {
     const struct tier_status *s;
 
     if (f->tier == NULL)
-        return false;
+        return LIFETIME_NONE;
     s = tier_status_find(f->tier, f->status);
-    if (s != NULL)
+    if (s != NULL) {
         *out = clamp_ms(s->fresh_ms);
-    else if (f->tier->fresh_ms >= 0 && heuristics_allowed(f))
-        *out = clamp_ms(f->tier->fresh_ms);
-    else
-        return false;
-    return true;
+        return LIFETIME_TIER_STATUS;
+    }
+    if (f->tier->fresh_ms < 0 || !heuristics_allowed(f))
+        return LIFETIME_NONE;
+    *out = clamp_ms(f->tier->fresh_ms);
+    return LIFETIME_TIER;
 }
 
 static int64_t heuristic_lifetime(const struct freshness_facts *f)
@@ -175,15 +180,17 @@ static void set_fresh(const struct freshness_facts *f, struct lifetimes *l)
 {
     int64_t ms;
 
-    if (!f->ignore_origin && origin_lifetime(f, &ms)) {
+    l->rule = f->ignore_origin ? LIFETIME_NONE : (uint8_t)origin_lifetime(f, &ms);
+    if (l->rule != LIFETIME_NONE) {
         l->explicit_ = true;
         l->fresh_ms = jittered(f, ms);
-    } else if (tier_lifetime(f, &ms)) {
+    } else if ((l->rule = (uint8_t)tier_lifetime(f, &ms)) != LIFETIME_NONE) {
         /* An operator's lifetime counts from receipt: a second for an error that took the origin two still is a
          * second, and an Age from a cache further up does not use up what was never that cache's to grant. */
         l->fresh_ms = l->initial_age_ms + jittered(f, ms);
     } else if (!f->ignore_origin) {
         l->fresh_ms = jittered(f, heuristic_lifetime(f));
+        l->rule = l->fresh_ms > 0 ? LIFETIME_HEURISTIC : LIFETIME_NONE;
     }
 }
 
@@ -256,6 +263,39 @@ int64_t freshness_useful_ms(const struct lifetimes *l)
     if (l->revalidate_always)
         return 0;
     return l->must_revalidate ? l->fresh_ms : l->fresh_ms + stale;
+}
+
+const char *freshness_rule_word(enum lifetime_rule rule)
+{
+    switch (rule) {
+    case LIFETIME_TARGETED:
+        return "a targeted field (RFC 9213)";
+    case LIFETIME_S_MAXAGE:
+        return "s-maxage (RFC 9111 5.2.2.10)";
+    case LIFETIME_MAX_AGE:
+        return "max-age (RFC 9111 5.2.2.1)";
+    case LIFETIME_EXPIRES:
+        return "Expires (RFC 9111 5.3)";
+    case LIFETIME_TIER_STATUS:
+        return "the tier's lifetime for this status";
+    case LIFETIME_TIER:
+        return "the tier's lifetime";
+    case LIFETIME_HEURISTIC:
+        return "a tenth of the time since Last-Modified (RFC 9111 4.2.2)";
+    case LIFETIME_NONE:
+        break;
+    }
+    return "nothing: stale at once";
+}
+
+bool freshness_refresh_early(int64_t left_ms, int64_t fetch_ms, uint64_t random)
+{
+    if (left_ms > EARLY_MAX * fetch_ms)
+        return false;
+    /* uniform in (0, 1] */
+    double u = ((double)(random >> 11) + 1) / 9007199254740992.0;
+
+    return -(double)fetch_ms * log(u) >= (double)left_ms;
 }
 
 int64_t freshness_age_field(int64_t age_ms)

@@ -30,12 +30,27 @@ struct tier {
     size_t nstatuses;
 };
 
+/* Which rule gave the lifetime. */
+enum lifetime_rule {
+    LIFETIME_NONE, /* nothing did: it is stale at once */
+    LIFETIME_TARGETED,
+    LIFETIME_S_MAXAGE,
+    LIFETIME_MAX_AGE,
+    LIFETIME_EXPIRES,
+    LIFETIME_TIER_STATUS,
+    LIFETIME_TIER,
+    LIFETIME_HEURISTIC,
+};
+/* For people: what that rule is called. */
+const char *freshness_rule_word(enum lifetime_rule rule);
+
 struct lifetimes {
     int64_t fresh_ms;                  /* freshness lifetime, counted in current age: one that a tier gave has
                                         * initial_age_ms added, so that it counts from receipt */
     int64_t stale_while_revalidate_ms; /* 0: none. Counted from the end of the freshness lifetime */
     int64_t stale_if_error_ms;
     int64_t initial_age_ms; /* corrected_initial_age at response_time */
+    uint8_t rule;           /* enum lifetime_rule */
     bool explicit_;         /* the origin stated the lifetime */
     bool revalidate_always; /* no-cache: never used without validation */
     bool must_revalidate;   /* once stale never used without validation (must-revalidate, proxy-revalidate, s-maxage) */
@@ -62,6 +77,7 @@ enum reuse {
     REUSE_FRESH,                  /* send it */
     REUSE_STALE_WHILE_REVALIDATE, /* send it, and refresh behind the client's back */
     REUSE_VALIDATE,               /* ask the origin first */
+    REUSE_CLIENT_STALE,           /* send it: the client puts up with it (client_wish.h) */
 };
 enum reuse freshness_reuse(const struct lifetimes *l, int64_t age_ms);
 
@@ -70,6 +86,11 @@ bool freshness_stale_if_error(const struct lifetimes *l, int64_t age_ms);
 
 /* The age from which on it is past every window: nothing will use it, but for validation. 0 under revalidate_always. */
 int64_t freshness_useful_ms(const struct lifetimes *l);
+
+/* Is it time to refresh what is fresh for `left_ms` yet, when a fetch takes `fetch_ms`? Probably not, the more probably
+ * the nearer its end is: XFetch (Vattani, Chierichetti, Lowenstein 2015, Optimal Probabilistic Cache Stampede
+ * Prevention) with beta 1. random: any value, uniformly distributed. */
+bool freshness_refresh_early(int64_t left_ms, int64_t fetch_ms, uint64_t random);
 
 /* The Age field's value: whole seconds, at most 2^31. */
 int64_t freshness_age_field(int64_t age_ms);

@@ -50,8 +50,8 @@ struct storing_facts {
 };
 
 /* The verdicts about whom a response is for come before STORING_STATUS and STORING_NO_LIFETIME: with these two it holds
- * nothing that is marked as one client's own. What no-cache="field" and private="field" name is not among the fields here
- * and stays out of what is stored and shared (qualified.h). */
+ * nothing that is marked as one client's own. What no-cache="field" and private="field" name is not among the fields
+ * here and stays out of what is stored and shared (qualified.h). */
 enum storing storing_decide(const struct storing_facts *facts);
 
 /* A stored response may be used for a request with Authorization (RFC 9111 section 3.5: public, s-maxage,

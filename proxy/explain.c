@@ -127,8 +127,9 @@ static json_t *target_json(const struct asked *a, struct bytes method)
                         has_query ? query.p : "");
 }
 
+/* *vary: the fields that select among variants, in a list; NULL: none do. */
 static struct stored *find(const struct asked *a, struct hasher *hasher, const struct explain_request *q,
-                           struct shared *shared, struct store_thread *store, struct mono_ms now)
+                           struct shared *shared, struct store_thread *store, struct mono_ms now, json_t **vary)
 {
     struct stored *s = store_acquire(store, store_hash(shared->store, a->key.whole), a->key.whole, now), *variant;
 
@@ -141,9 +142,51 @@ static struct stored *find(const struct asked *a, struct hasher *hasher, const s
     struct bytes key = variant_key(a->route, hasher, a->key.whole, s->spec, q->fields, buf);
 
     variant = store_acquire(store, store_hash(shared->store, key), key, now);
+    *vary = text(s->spec);
     stored_release(s);
     free(buf);
     return variant;
+}
+
+/* How it comes to what is done with it now (RFC 9111 section 4.2). */
+static const char *use_word(const struct stored *s, int64_t age)
+{
+    if (atomic_load(&((struct stored *)s)->expired))
+        return "stale by a soft purge";
+    switch (freshness_reuse(&s->lifetimes, age)) {
+    case REUSE_FRESH:
+        return "served: age < lifetime";
+    case REUSE_STALE_WHILE_REVALIDATE:
+        return "served stale and refreshed: age < lifetime + stale_while_revalidate";
+    default:
+        break;
+    }
+    if (s->lifetimes.revalidate_always)
+        return "validated at each use: no-cache";
+    if (s->lifetimes.must_revalidate)
+        return "validated: age >= lifetime, and must-revalidate, proxy-revalidate or s-maxage allows nothing stale";
+    return freshness_stale_if_error(&s->lifetimes, age) ? "validated; served stale if the origin fails"
+                                                        : "validated: age >= lifetime";
+}
+
+static json_t *seconds(int64_t ms)
+{
+    return json_real((double)ms / 1000);
+}
+
+static json_t *arithmetic(const struct stored *s, int64_t age, struct mono_ms now)
+{
+    const struct lifetimes *l = &s->lifetimes;
+    json_t *a = json_object();
+
+    set(a, "lifetime_seconds", seconds(l->fresh_ms));
+    set(a, "lifetime_from", json_string(freshness_rule_word((enum lifetime_rule)l->rule)));
+    set(a, "age_on_arrival_seconds", seconds(l->initial_age_ms));
+    set(a, "time_in_storage_seconds", seconds(mono_since_ms(s->response_time, now)));
+    set(a, "stale_while_revalidate_seconds", seconds(l->stale_while_revalidate_ms));
+    set(a, "stale_if_error_seconds", seconds(l->stale_if_error_ms));
+    set(a, "use", json_string(use_word(s, age)));
+    return a;
 }
 
 static void set_stored(json_t *out, struct stored *s, struct mono_ms now)
@@ -151,8 +194,10 @@ static void set_stored(json_t *out, struct stored *s, struct mono_ms now)
     bool response = s != NULL && s->kind == STORED_RESPONSE;
 
     set(out, "stored", json_boolean(response));
-    if (s != NULL && s->kind == STORED_PASS)
+    if (s != NULL && s->kind == STORED_PASS) {
         set(out, "note", json_string("hit-for-miss: the last answer could not be shared"));
+        set(out, "not_stored_because", json_string(storing_word((enum storing)s->status)));
+    }
     if (!response)
         return;
     int64_t age = freshness_age_ms(&s->lifetimes, s->response_time, now);
@@ -162,6 +207,7 @@ static void set_stored(json_t *out, struct stored *s, struct mono_ms now)
     set(out, "age_seconds", json_real((double)age / 1000));
     set(out, "fresh_for_seconds", json_real((double)(s->lifetimes.fresh_ms - age) / 1000));
     set(out, "useful_for_seconds", json_real((double)(s->useful_ms - age) / 1000));
+    set(out, "freshness", arithmetic(s, age, now));
 }
 
 size_t explain_route(const struct route_index *index, struct bytes method, struct bytes url)
@@ -233,8 +279,10 @@ json_t *explain(const struct conf *conf, const struct route_index *index, const 
     set(out, "key", key_json(&a, q));
     set(out, "upstream_target", target_json(&a, q->method));
     if (store != NULL) {
-        struct stored *s = find(&a, hasher, q, shared, store, now);
+        json_t *vary = json_null();
+        struct stored *s = find(&a, hasher, q, shared, store, now, &vary);
 
+        set(out, "variants_by", vary);
         set_stored(out, s, now);
         stored_release(s);
     }

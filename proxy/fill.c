@@ -131,6 +131,7 @@ static void put_marker(struct fill *fill, enum stored_kind kind, struct bytes ke
                                               .key_url_n = fill->ask.url_n,
                                               .user_scope = fill->ask.user_scope,
                                               .spec = spec,
+                                              .status = fill->flight->note,
                                               .response_time = now,
                                               .useful_ms = useful_ms,
                                               .born = fill->flight->born,
@@ -252,12 +253,22 @@ static void on_turn_end(struct message *m)
     end_if_abandoned(fill);
 }
 
+/* From the request's start to the answer's head. */
+static uint32_t fetch_ms(const struct fill *fill)
+{
+    int64_t ms = mono_since_ms(fill->ask.sent, loop_now(fill->ask.worker->loop));
+
+    return ms < 1 ? 1 : ms > INT32_MAX ? INT32_MAX : (uint32_t)ms;
+}
+
 static void publish(struct fill *fill, const struct answer *a, struct stored *response)
 {
     struct flight *f = fill->flight;
 
     response->content_length = a->content_length;
     prepared_fill(response, a->date);
+    if (fill->ask.route->conf->ttl != NULL && fill->ask.route->conf->ttl->early_refresh)
+        prepared_of(response)->early_ms = fetch_ms(fill);
     f->response = response;
     f->answer_key = f->entries[0].key;
     f->note = (int)a->storing;

@@ -21,6 +21,8 @@ enum {
     WATCH_AFTER_MS = 50, /* parked for so long, a client is looked after */
 };
 
+static const struct client_wish NO_WISH = {.max_age_s = -1, .min_fresh_s = -1, .max_stale_s = -1};
+
 static void look_up(struct request *r);
 
 static uint64_t now_us(void)
@@ -481,9 +483,28 @@ static void refresh(struct request *r, struct stored *s)
     fill_start(r, f, true);
 }
 
+/* RFC 9111 section 5.2.1.7. */
+static void respond_not_cached(struct request *r)
+{
+    r->status.fwd = FWD_REQUEST;
+    r->status.detail = "only-if-cached";
+    respond_problem(r, 504, "nothing is stored that could be used, and the request forbids to fetch it", -1);
+}
+
 static void forward(struct request *r)
 {
     const struct conf_route *route = r->route->conf;
+
+    if (r->wish.only_if_cached) {
+        respond_not_cached(r);
+        return;
+    }
+    if (r->wish.no_store) {
+        r->status.fwd = FWD_REQUEST;
+        r->status.detail = "no-store";
+        go_alone(r, false);
+        return;
+    }
 
     struct bytes range = range_asked_for(r);
 
@@ -564,6 +585,14 @@ static bool lacks_what_is_asked_for(struct request *r, struct stored *s)
     return choice != PART_SOME && choice != PART_UNSATISFIABLE;
 }
 
+static bool is_time_to_refresh(struct request *r, struct stored *s, int64_t age)
+{
+    uint32_t early_ms = prepared_of(s)->early_ms;
+
+    return early_ms > 0 && r->in.get && s->status != 206 && !is_held_down(r, s) &&
+           freshness_refresh_early(s->lifetimes.fresh_ms - age, early_ms, worker_random(r->worker));
+}
+
 static void use(struct request *r, struct stored *s)
 {
     int64_t age = age_of(r, s);
@@ -572,11 +601,22 @@ static void use(struct request *r, struct stored *s)
         use_in_part(r, s);
         return;
     }
-    switch (judge_reuse(s, age)) {
+    enum reuse reuse = judge_reuse(s, age), wished = reuse;
+
+    if (r->route->conf->honor_client)
+        wished = client_wish_reuse(&r->wish, &s->lifetimes, age, reuse);
+    if (reuse != REUSE_VALIDATE && wished == REUSE_VALIDATE)
+        r->status.fwd = FWD_REQUEST;
+    switch (wished) {
     case REUSE_FRESH:
         r->outcome = OUTCOME_HIT;
         say_ttl(r, s, age);
         respond_stored(r, s, age);
+        if (is_time_to_refresh(r, s, age))
+            refresh(r, s);
+        return;
+    case REUSE_CLIENT_STALE:
+        respond_stale(r, s, "max-stale");
         return;
     case REUSE_STALE_WHILE_REVALIDATE:
         respond_stale(r, s, "stale-while-revalidate");
@@ -613,7 +653,10 @@ static void look_up(struct request *r)
     stored_release(s);
     if (personal) {
         r->status = (struct cache_status){.fwd = FWD_BYPASS, .detail = "scope"};
-        go_alone(r, r->in.get);
+        if (r->wish.only_if_cached)
+            respond_not_cached(r);
+        else
+            go_alone(r, r->in.get && !r->wish.no_store);
         return;
     }
     if (pass) {
@@ -684,6 +727,9 @@ static void handle_routed(struct request *r)
         go_alone(r, false);
         return;
     }
+    r->wish = NO_WISH;
+    if (route->honor_client)
+        r->wish = client_wish_of(r->in.fields);
     bool for_origin = conditional_for_origin(r->in.fields);
 
     if (!route->cache || r->in.has_body || for_origin) {

@@ -16,6 +16,7 @@
 #define WEIR_PROXY_REQUEST_H
 
 #include "policies/cache_status.h"
+#include "policies/client_wish.h"
 #include "proxy/guard.h"
 #include "proxy/worker.h"
 
@@ -35,6 +36,7 @@ struct request {
     struct bytes variant; /* whole variant key, once the spec is known; else empty */
     struct key_hash variant_hash;
     bool user_scope;
+    struct client_wish wish;                      /* nothing, where the route does not honour it */
     bool personal_authorization, personal_cookie; /* on what is shared */
     unsigned char user[USER_HASH_BYTES];
 

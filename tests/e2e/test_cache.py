@@ -1,5 +1,6 @@
 """What is stored, for how long, and what is served from memory."""
 import email.utils
+import json
 import time
 
 import pytest
@@ -639,3 +640,83 @@ def test_a_content_range_on_a_whole_answer_means_nothing(origin, start):
     w = start(origin)
     w.get("/x")
     assert w.get("/x").hit
+
+
+def ask(w, value, path="/x", name="Cache-Control"):
+    return w.get(path, [(name, value)])
+
+
+def test_a_client_s_wishes_count_for_nothing_unless_the_route_honours_them(origin, start):
+    counted(origin, "/x", MINUTE)
+    w = start(origin)
+    w.get("/x")
+    for value in ("no-cache", "max-age=0", "no-store", "min-fresh=100"):
+        assert ask(w, value).hit
+    assert ask(w, "no-cache", name="Pragma").hit
+    assert ask(w, "only-if-cached", "/other").status == 404 or origin.count("/other") == 1
+
+
+def test_a_client_s_wishes_are_honoured_where_the_route_says_so(origin, start):
+    """RFC 9111 section 5.2.1."""
+    counted(origin, "/x", MINUTE + (("ETag", '"a"'),))
+    w = start(origin, route={"client_cache_control": "honor"})
+    w.get("/x")
+    assert ask(w, "max-age=30").hit and ask(w, "min-fresh=30").hit and ask(w, "no-store").hit
+    n = origin.count()
+    for value in ("no-cache", "min-fresh=100"):
+        r = ask(w, value)
+        assert r.cache["fwd"] == "request" and not r.hit
+        assert origin.seen("/x")[-1].get("if-none-match") == '"a"'
+    assert ask(w, "no-cache", name="Pragma").cache["fwd"] == "request"
+    assert origin.count() == n + 3
+    r = ask(w, "no-store", "/y")
+    assert r.cache == {"fwd": "request", "detail": "no-store"}
+    r = ask(w, "only-if-cached", "/z")
+    assert r.status == 504 and r.cache == {"fwd": "request", "detail": "only-if-cached"}
+    assert ask(w, "only-if-cached").hit
+    assert origin.count("/z") == 0
+
+
+def test_max_stale_is_honoured_but_not_against_the_origin(origin, start):
+    counted(origin, "/x", (("Cache-Control", "max-age=0"), ("ETag", '"a"')))
+    counted(origin, "/must", (("Cache-Control", "max-age=0, must-revalidate"), ("ETag", '"a"')))
+    w = start(origin, route={"client_cache_control": "honor"})
+    w.get("/x"), w.get("/must")
+    r = ask(w, "max-stale=100")
+    assert r.hit and r.cache["detail"] == "max-stale" and r.cache["ttl"] < 0
+    assert not ask(w, "max-stale", "/must").hit
+    assert ask(w, "max-stale=100, only-if-cached").hit
+    assert ask(w, "only-if-cached").status == 504
+
+
+def test_what_is_used_is_refreshed_before_its_end(origin, start):
+    """XFetch: with a fetch as long as the lifetime every other use or so starts a refresh, one at a time."""
+    counted(origin, "/x", delay=0.2)
+    w = start(origin, route={"ttl": "t"}, ttl={"t": {"fresh": "1s", "early_refresh": "on"}})
+    w.get("/x")
+    end = time.monotonic() + 3
+    kinds = set()
+    while time.monotonic() < end:
+        r = w.get("/x")
+        kinds.add(r.hit)
+        time.sleep(0.005)
+    assert kinds == {True}, "somebody waited"
+    assert 3 <= origin.count() <= 16 and origin.in_flight_max == 1
+
+
+def test_explain_shows_the_arithmetic(origin, start):
+    counted(origin, "/explicit", MINUTE + (("Vary", "Accept-Language"),))
+    counted(origin, "/tier")
+    counted(origin, "/no", (("Cache-Control", "no-store"),))
+    w = start(origin, route={"ttl": "t"}, ttl={"t": "30s"})
+    for path in ("/explicit", "/tier", "/no"):
+        w.get(path)
+
+    def explain(path):
+        return json.loads(w.admin("GET", f"/explain?url=http://api.test{path}").body)
+    e = explain("/explicit")
+    assert e["variants_by"] == "accept-language" and e["freshness"]["lifetime_seconds"] == 60
+    assert e["freshness"]["lifetime_from"].startswith("max-age") and e["freshness"]["use"].startswith("served")
+    assert explain("/tier")["freshness"]["lifetime_from"] == "the tier's lifetime"
+    e = explain("/no")
+    assert e["stored"] is False and e["not_stored_because"] == "no-store"

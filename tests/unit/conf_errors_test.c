@@ -84,12 +84,8 @@ static void later_features_are_refused_and_their_harmless_values_are_not(void **
     line_is("compress: { min_size: 1kb }", "1: 'compress' is not supported by this version (only 'compress: off' is)");
     line_is("compress: off", "");
     line_is("admin: { profiling: on }", "10: 'profiling' is not supported by this version (only 'profiling: off' is)");
-    line_is("ttl: { a: { early_refresh: on } }",
-            "13: 'early_refresh' is not supported by this version (only 'early_refresh: off' is)");
     line_is("ttl: { a: { memory: 5m } }", "13: 'memory' is not supported by this version");
     route_is("path: /a, limits: { rate: 1/s }", "37: 'limits' is not supported by this version");
-    route_is("path: /a, client_cache_control: honor",
-             "37: 'client_cache_control' is not supported by this version (only 'client_cache_control: ignore' is)");
     route_is("path: /a, scope: user, user: { jwt: { header: A } }", "58: 'jwt' is not supported by this version");
     backend_is("servers: [http://a], retry: { attempts: 1 }", "41: 'retry' is not supported by this version");
     backend_is("servers: [http://a], hedge: { after: p95 }",

@@ -441,6 +441,32 @@ static void absurd_tiers_are_held_to_the_greatest_duration(void **state)
     assert_int_equal(freshness_useful_ms(&l), 4 * DELTA_SECONDS_MAX * SECOND);
 }
 
+/* XFetch: the chance that it is time is exp(-left / fetch), for each use alone. */
+static void early_refresh_grows_likely_towards_the_end(void **state)
+{
+    uint64_t random = 1;
+    unsigned early = 0, runs = 100000;
+
+    (void)state;
+    assert_true(freshness_refresh_early(0, 100, UINT64_MAX));
+    assert_false(freshness_refresh_early(1, 100, UINT64_MAX));
+    assert_true(freshness_refresh_early(3600, 100, 0));
+    assert_false(freshness_refresh_early(4001, 100, 0));
+    for (unsigned i = 0; i < runs; i++) {
+        random = random * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+        early += freshness_refresh_early(100, 100, random);
+    }
+    assert_in_range(early, (unsigned)(0.36 * runs), (unsigned)(0.376 * runs)); /* 1 / e */
+}
+
+static void each_rule_has_a_name(void **state)
+{
+    (void)state;
+    for (int rule = LIFETIME_NONE; rule <= LIFETIME_HEURISTIC; rule++)
+        assert_true(strlen(freshness_rule_word((enum lifetime_rule)rule)) > 0);
+    assert_string_not_equal(freshness_rule_word(LIFETIME_TIER), freshness_rule_word(LIFETIME_TIER_STATUS));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -467,6 +493,8 @@ int main(void)
         cmocka_unit_test(useful_until_the_longer_window_ends),
         cmocka_unit_test(the_age_field_is_whole_seconds_within_bounds),
         cmocka_unit_test(absurd_tiers_are_held_to_the_greatest_duration),
+        cmocka_unit_test(early_refresh_grows_likely_towards_the_end),
+        cmocka_unit_test(each_rule_has_a_name),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
