@@ -327,8 +327,8 @@ static bool read_member(struct bytes *s, bool dictionary, struct sf_item *out)
 
 enum step { STEP_MEMBER, STEP_END, STEP_WRONG };
 
-/* A member, and the comma after it: a ',' with another member behind it in the line, or the end of the line with
- * another line after it. */
+/* A member, and the comma after it: a ',', or the end of the line with another line after it. That no member follows a
+ * comma is seen by the next step. */
 static enum step step(struct sf *f, struct sf_item *out)
 {
     if (f->line >= f->fields.n)
@@ -346,7 +346,7 @@ static enum step step(struct sf *f, struct sf_item *out)
     if (!take_char(&f->rest, ','))
         return STEP_WRONG;
     skip_ows(&f->rest);
-    return f->rest.n > 0 ? STEP_MEMBER : STEP_WRONG;
+    return STEP_MEMBER;
 }
 
 static enum sf_err read_field(struct fields fields, struct bytes name, bool dictionary, struct sf *out)
