@@ -271,12 +271,33 @@ bool flight_add_variant(struct flight *f, struct key_hash hash, struct bytes var
     f->entries[1] = (struct flight_entry){.flight = f, .key = {copy, variant.n}, .hash = hash};
     pthread_mutex_lock(&shard->lock);
     /* A purge that has passed this shard already is in the store's log. */
-    if (store_purged_since(f->flights->options.store, (struct bytes){copy, f->key_url_n}, f->born))
+    if (store_purged_since(f->flights->options.store, (struct bytes){copy, f->key_url_n}, f->born) ||
+        (f->tagged != NULL && store_tags_purged_since(f->flights->options.store, f->tagged, f->born)))
         atomic_store(&f->doomed, true);
     else if (!atomic_load(&f->doomed) && find(shard, hash, variant) == NULL)
         insert(shard, &f->entries[1]);
     pthread_mutex_unlock(&shard->lock);
     return true;
+}
+
+/* Under the table's lock, which a purge takes after it has written the store's log: either it is seen there, or it sees
+ * the tags. */
+bool flight_show_tags(struct flight *f)
+{
+    struct flight_shard *shard = shard_of(f->flights, f->entries[0].hash);
+    bool purged;
+
+    if (f->response->ntags == 0)
+        return true;
+    pthread_mutex_lock(&shard->lock);
+    f->tagged = f->response;
+    purged = store_tags_purged_since(f->flights->options.store, f->response, f->born);
+    if (purged) {
+        atomic_store(&f->doomed, true);
+        take_out(shard, &f->entries[0]);
+    }
+    pthread_mutex_unlock(&shard->lock);
+    return !purged;
 }
 
 void flight_close(struct flight *f)
@@ -335,8 +356,8 @@ void flight_end(struct flight *f)
     release(f);
 }
 
-static void doom_where(struct flights *all, bool (*matches)(const struct flight_entry *, struct bytes),
-                       struct bytes what)
+static void doom_where(struct flights *all, bool (*matches)(const struct flight_entry *, const void *),
+                       const void *what)
 {
     for (size_t i = 0; i < FLIGHT_SHARDS; i++) {
         struct flight_shard *shard = &all->shards[i];
@@ -355,17 +376,32 @@ static void doom_where(struct flights *all, bool (*matches)(const struct flight_
     }
 }
 
-static bool has_url(const struct flight_entry *e, struct bytes url)
+static struct bytes url_of(const struct flight_entry *e)
 {
-    return bytes_eq((struct bytes){e->key.p, e->flight->key_url_n}, url);
+    return (struct bytes){e->key.p, e->flight->key_url_n};
 }
 
-static bool has_prefix(const struct flight_entry *e, struct bytes prefix)
+static bool has_url(const struct flight_entry *e, const void *url)
 {
-    return key_url_has_prefix((struct bytes){e->key.p, e->flight->key_url_n}, prefix);
+    return bytes_eq(url_of(e), *(const struct bytes *)url);
 }
 
-static bool is_any(const struct flight_entry *e, struct bytes nothing)
+static bool has_prefix(const struct flight_entry *e, const void *prefix)
+{
+    return key_url_has_prefix(url_of(e), *(const struct bytes *)prefix);
+}
+
+static bool has_tag(const struct flight_entry *e, const void *target)
+{
+    const struct stored *s = e->flight->tagged;
+
+    for (size_t i = 0; s != NULL && i < s->ntags; i++)
+        if (tag_matches(stored_tags(s)[i].tag, url_of(e), target))
+            return true;
+    return false;
+}
+
+static bool is_any(const struct flight_entry *e, const void *nothing)
 {
     (void)e, (void)nothing;
     return true;
@@ -373,17 +409,22 @@ static bool is_any(const struct flight_entry *e, struct bytes nothing)
 
 void flights_doom_url(struct flights *all, struct bytes key_url)
 {
-    doom_where(all, has_url, key_url);
+    doom_where(all, has_url, &key_url);
 }
 
 void flights_doom_prefix(struct flights *all, struct bytes url_prefix)
 {
-    doom_where(all, has_prefix, url_prefix);
+    doom_where(all, has_prefix, &url_prefix);
+}
+
+void flights_doom_tag(struct flights *all, const struct tag_target *target)
+{
+    doom_where(all, has_tag, target);
 }
 
 void flights_doom_all(struct flights *all)
 {
-    doom_where(all, is_any, BYTES_NONE);
+    doom_where(all, is_any, NULL);
 }
 
 bool flight_reader_start(struct flight *f, struct stored_reader *r)

@@ -87,6 +87,8 @@ struct flight {
     /* [0] the key it was made for, [1] the variant key once the answer told what it varies on: found under both */
     struct flight_entry entries[2];
     size_t key_url_n; /* the first bytes of both keys */
+    /* `response`, once purges by tag can find the flight by it; the table's lock */
+    const struct stored *tagged;
 
     struct flight_waiter *leader; /* home only: whose request was sent; NULL: it has left, or nobody waited */
     void *home_data;              /* home only: its fetch */
@@ -128,6 +130,11 @@ void flight_leave(struct flight_waiter *w);
 /* Found under its variant key too from now on; sets answer_key. Home, once, before the marker that sends others there
  * is stored. False: no memory. */
 bool flight_add_variant(struct flight *f, struct key_hash hash, struct bytes variant) MUST_USE;
+/* The answer's tags are known: `response` is set. Home, once, before flight_add_variant and flight_tell. False: one of
+ * them has been purged since the flight was born. Nobody could know that it carries the tag, so some may have joined
+ * after that purge was answered: only the leader, whose request is older, may have this answer. The flight is doomed,
+ * and not found any more. */
+bool flight_show_tags(struct flight *f) MUST_USE;
 /* Found no more; those who wait stay. Home. */
 void flight_close(struct flight *f);
 /* Sets the state and tells all threads. Home. The calling thread's own waiters are woken before this returns. */
@@ -137,10 +144,11 @@ void flight_tell_body(struct flight *f);
 /* The home's part is over: closes, gives up the home's reference. */
 void flight_end(struct flight *f);
 
-/* A purge: closes and dooms every flight of that url (or with that prefix, or all: url empty, prefix empty). Any
- * thread. */
+/* A purge: closes and dooms every flight of that url (or with that prefix, or whose answer is known to carry that tag,
+ * or all). After the store's purge. Any thread. */
 void flights_doom_url(struct flights *all, struct bytes key_url);
 void flights_doom_prefix(struct flights *all, struct bytes url_prefix);
+void flights_doom_tag(struct flights *all, const struct tag_target *target);
 void flights_doom_all(struct flights *all);
 
 /* Reading a body: any waiter. */

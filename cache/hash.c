@@ -16,3 +16,8 @@ uint32_t url_hash_of(const struct store *store, struct bytes key_url)
 {
     return (uint32_t)XXH3_64bits_withSeed(key_url.p, key_url.n, store->seed);
 }
+
+uint64_t tag_hash_of(const struct store *store, struct bytes text)
+{
+    return XXH3_64bits_withSeed(text.p, text.n, store->seed);
+}

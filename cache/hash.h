@@ -15,4 +15,7 @@ struct store;
 /* Of a key's url part: what purges look for. */
 uint32_t url_hash_of(const struct store *store, struct bytes key_url);
 
+/* Of a tag's text, or of an origin. */
+uint64_t tag_hash_of(const struct store *store, struct bytes text);
+
 #endif

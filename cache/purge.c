@@ -2,7 +2,7 @@
 #include "cache/store_private.h"
 #include "policies/key.h"
 
-enum { CHAINS_MAX = 256 }; /* looked through under a lock at once */
+enum { CHAINS_MAX = 256, NODES_MAX = 256 }; /* looked through under a lock at once */
 
 struct purge {
     uint64_t stamp; /* covers what was born before */
@@ -20,6 +20,29 @@ uint64_t store_birth(struct store *store)
 bool store_purged_since(struct store *store, struct bytes key_url, uint64_t birth)
 {
     return purge_log_covers(&store->purges, url_hash_of(store, key_url), key_url, birth);
+}
+
+bool store_tags_purged_since(struct store *store, const struct stored *s, uint64_t birth)
+{
+    const struct stored_tag *tags = stored_tags(s);
+    struct bytes key_url = {s->key.p, s->key_url_n};
+
+    if (s->ntags == 0 || !purge_log_any_tag(&store->purges, birth))
+        return false;
+    for (size_t i = 0; i < s->ntags; i++) {
+        uint64_t tag = tags[i].tag;
+
+        if (tag_hash(tag) == TAG_ANY || purge_log_covers_tag(&store->purges, tag_hash(tag), birth) ||
+            ((tag & TAG_GROUP) != 0 && purge_log_covers_tag(&store->purges, tag_group_id(store, tag, key_url), birth)))
+            return true;
+    }
+    return false;
+}
+
+bool store_is_purged(struct store *store, const struct stored *s)
+{
+    return purge_log_covers(&store->purges, s->url_hash, (struct bytes){s->key.p, s->key_url_n}, s->born) ||
+           store_tags_purged_since(store, s, s->born);
 }
 
 static bool is_url(const struct stored *s, struct bytes url)
@@ -100,6 +123,73 @@ static void purge_shard(struct store_thread *t, struct shard *shard, struct purg
     } while (chain < chains);
 }
 
+/* A node of its own in the chain says how far it has come; who walks there meanwhile passes it by. */
+struct tag_walk {
+    const struct tag_target *target;
+    struct stored_tag place; /* linked while chains is not 0 */
+    uint32_t chains;
+};
+
+/* Chains are mixed when their number grows: then it begins anew. What is put meanwhile before the place in the chain
+ * has met the purge log. */
+static void find_place(struct tag_index *tags, struct tag_walk *walk)
+{
+    if (walk->chains == tags->size)
+        return;
+    if (walk->chains != 0)
+        tag_unlink(&walk->place);
+    tag_link(tag_chain(tags, walk->place.tag), &walk->place);
+    walk->chains = tags->size;
+}
+
+static bool is_covered(const struct stored_tag *node, const struct purge *p, const struct tag_target *target)
+{
+    const struct stored *s = node->owner;
+
+    return s != NULL && s->born < p->stamp && tag_matches(node->tag, (struct bytes){s->key.p, s->key_url_n}, target);
+}
+
+/* Under the shard's lock. False: there is more. */
+static bool walk_on(struct store *store, struct shard *shard, struct tag_walk *walk, struct purge *p,
+                    struct batch *batch)
+{
+    struct stored_tag *node;
+
+    find_place(&shard->tags, walk);
+    for (unsigned n = 0; n < NODES_MAX && batch->count < BATCH_MAX; n++) {
+        node = walk->place.next;
+        tag_unlink(&walk->place);
+        if (node == NULL)
+            return true;
+        tag_link(&node->next, &walk->place);
+        if (!is_covered(node, p, walk->target))
+            continue;
+        if (p->soft)
+            p->responses += mark(node->owner);
+        else {
+            p->responses += node->owner->kind == STORED_RESPONSE;
+            shard_drop(store, shard, node->owner, batch);
+        }
+    }
+    return false;
+}
+
+static void purge_tag_in(struct store_thread *t, struct shard *shard, uint64_t tag, const struct tag_target *target,
+                         struct purge *p)
+{
+    struct tag_walk walk = {.target = target, .place.tag = tag};
+    struct batch batch;
+    bool done;
+
+    do {
+        batch.count = batch.bytes = 0;
+        pthread_mutex_lock(&shard->lock);
+        done = shard->tags.size == 0 || walk_on(t->store, shard, &walk, p, &batch);
+        pthread_mutex_unlock(&shard->lock);
+        batch_retire(t, &batch);
+    } while (!done);
+}
+
 static size_t purge_shards(struct store_thread *t, struct purge *p)
 {
     for (size_t i = 0; i < shard_count(t->store); i++)
@@ -107,31 +197,80 @@ static size_t purge_shards(struct store_thread *t, struct purge *p)
     return p->responses;
 }
 
-/* The log comes first: a put that did not find the purge there has finished before the purge takes its shard's lock. */
+/* The log comes first: a put that did not find the purge there has finished before the purge takes its shard's lock.
+ * Stamps are taken under its lock, so that whoever has one finds all older ones there. */
+
+static size_t purge_url(struct store_thread *t, uint32_t url_hash, struct purge *p)
+{
+    for (size_t i = 0; i < shard_count(t->store); i++)
+        purge_url_in(t, &t->store->shards[i], url_hash, p);
+    return p->responses;
+}
 
 size_t store_purge_url(struct store_thread *t, struct bytes key_url, bool soft)
 {
-    struct purge p = {.stamp = store_birth(t->store), .soft = soft, .what = key_url, .matches = is_url};
+    struct purge p = {.soft = soft, .what = key_url, .matches = is_url};
+    struct purge_log *log = &t->store->purges;
     uint32_t url_hash = url_hash_of(t->store, key_url);
 
-    purge_log_url(&t->store->purges, url_hash, p.stamp);
-    for (size_t i = 0; i < shard_count(t->store); i++)
-        purge_url_in(t, &t->store->shards[i], url_hash, &p);
-    return p.responses;
+    pthread_mutex_lock(&log->order);
+    p.stamp = store_birth(t->store);
+    purge_log_url(log, url_hash, p.stamp);
+    pthread_mutex_unlock(&log->order);
+    return purge_url(t, url_hash, &p);
+}
+
+size_t store_purge_target(struct store_thread *t, struct bytes key_url, uint64_t *birth)
+{
+    struct purge p = {.what = key_url, .matches = is_url};
+    struct purge_log *log = &t->store->purges;
+    uint32_t url_hash = url_hash_of(t->store, key_url);
+
+    pthread_mutex_lock(&log->order);
+    p.stamp = store_birth(t->store);
+    if (!purge_log_covers(log, url_hash, key_url, *birth))
+        *birth = p.stamp;
+    purge_log_url(log, url_hash, p.stamp);
+    pthread_mutex_unlock(&log->order);
+    return purge_url(t, url_hash, &p);
 }
 
 size_t store_purge_prefix(struct store_thread *t, struct bytes url_prefix, bool soft)
 {
-    struct purge p = {.stamp = store_birth(t->store), .soft = soft, .what = url_prefix, .matches = has_prefix};
+    struct purge p = {.soft = soft, .what = url_prefix, .matches = has_prefix};
+    struct purge_log *log = &t->store->purges;
 
-    purge_log_prefix(&t->store->purges, url_prefix, p.stamp);
+    pthread_mutex_lock(&log->order);
+    p.stamp = store_birth(t->store);
+    purge_log_prefix(log, url_prefix, p.stamp);
+    pthread_mutex_unlock(&log->order);
     return purge_shards(t, &p);
 }
 
 size_t store_purge_all(struct store_thread *t, bool soft)
 {
-    struct purge p = {.stamp = store_birth(t->store), .soft = soft, .matches = is_any};
+    struct purge p = {.soft = soft, .matches = is_any};
+    struct purge_log *log = &t->store->purges;
 
-    purge_log_all(&t->store->purges, p.stamp);
+    pthread_mutex_lock(&log->order);
+    p.stamp = store_birth(t->store);
+    purge_log_all(log, p.stamp);
+    pthread_mutex_unlock(&log->order);
     return purge_shards(t, &p);
+}
+
+size_t store_purge_tag(struct store_thread *t, const struct tag_target *target, bool soft)
+{
+    struct purge p = {.soft = soft};
+    struct purge_log *log = &t->store->purges;
+
+    pthread_mutex_lock(&log->order);
+    p.stamp = store_birth(t->store);
+    purge_log_tag(log, target->log_id, p.stamp);
+    pthread_mutex_unlock(&log->order);
+    for (size_t i = 0; i < shard_count(t->store); i++) {
+        purge_tag_in(t, &t->store->shards[i], target->hash, target, &p);
+        purge_tag_in(t, &t->store->shards[i], TAG_ANY, target, &p);
+    }
+    return p.responses;
 }

@@ -7,6 +7,7 @@ void purge_log_init(struct purge_log *log)
 {
     memset(log, 0, sizeof *log);
     pthread_mutex_init(&log->lock, NULL);
+    pthread_mutex_init(&log->order, NULL);
 }
 
 void purge_log_fini(struct purge_log *log)
@@ -14,6 +15,7 @@ void purge_log_fini(struct purge_log *log)
     for (size_t i = 0; i < PURGE_LOG_PREFIXES; i++)
         alloc_free((char *)log->prefixes[i].prefix.p);
     pthread_mutex_destroy(&log->lock);
+    pthread_mutex_destroy(&log->order);
 }
 
 static void raise_to(_Atomic uint64_t *stamp, uint64_t to)
@@ -52,6 +54,45 @@ void purge_log_prefix(struct purge_log *log, struct bytes url_prefix, uint64_t s
     *slot = (struct purge_prefix){stamp, {copy, url_prefix.n}};
     raise_to(&log->prefix_newest, stamp);
     pthread_mutex_unlock(&log->lock);
+}
+
+static struct purge_tag *tag_slot(struct purge_log *log, uint64_t id)
+{
+    return &log->tags[(id >> 1) % PURGE_LOG_TAGS];
+}
+
+void purge_log_tag(struct purge_log *log, uint64_t id, uint64_t stamp)
+{
+    struct purge_tag *slot = tag_slot(log, id);
+
+    pthread_mutex_lock(&log->lock);
+    if (slot->id == id)
+        slot->stamp = slot->stamp > stamp ? slot->stamp : stamp;
+    else {
+        uint64_t forgotten = slot->stamp > slot->forgotten ? slot->stamp : slot->forgotten;
+
+        *slot = (struct purge_tag){id, stamp, forgotten};
+    }
+    raise_to(&log->tag_newest, stamp);
+    pthread_mutex_unlock(&log->lock);
+}
+
+bool purge_log_any_tag(struct purge_log *log, uint64_t birth)
+{
+    return birth < atomic_load(&log->tag_newest);
+}
+
+bool purge_log_covers_tag(struct purge_log *log, uint64_t id, uint64_t birth)
+{
+    struct purge_tag *slot = tag_slot(log, id);
+
+    if (!purge_log_any_tag(log, birth))
+        return false;
+    pthread_mutex_lock(&log->lock);
+    bool covers = birth < slot->forgotten || (slot->id == id && birth < slot->stamp);
+
+    pthread_mutex_unlock(&log->lock);
+    return covers;
 }
 
 static bool prefix_covers(struct purge_log *log, struct bytes key_url, uint64_t birth)

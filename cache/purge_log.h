@@ -17,20 +17,29 @@
 
 #include "policies/bytes.h"
 
-enum { PURGE_LOG_URLS = 8192, PURGE_LOG_PREFIXES = 64 };
+enum { PURGE_LOG_URLS = 8192, PURGE_LOG_PREFIXES = 64, PURGE_LOG_TAGS = 4096 };
 
 struct purge_prefix {
     uint64_t stamp; /* 0: none */
     struct bytes prefix;
 };
 
+/* A response may carry many tags: were it only told by their places, it would soon be taken for purged. */
+struct purge_tag {
+    uint64_t id, stamp;
+    uint64_t forgotten; /* stamp of what had this place before */
+};
+
 struct purge_log {
+    pthread_mutex_t order;          /* the caller's: around the taking of a stamp and its entry; before `lock` */
     _Atomic uint64_t all;           /* covers every url */
     _Atomic uint64_t prefix_newest; /* no prefix purge is newer */
+    _Atomic uint64_t tag_newest;    /* no purge by tag is newer */
     _Atomic uint64_t urls[PURGE_LOG_URLS];
     pthread_mutex_t lock; /* of what follows */
     struct purge_prefix prefixes[PURGE_LOG_PREFIXES];
     unsigned next;
+    struct purge_tag tags[PURGE_LOG_TAGS];
 };
 
 void purge_log_init(struct purge_log *log);
@@ -39,7 +48,11 @@ void purge_log_fini(struct purge_log *log);
 void purge_log_url(struct purge_log *log, uint32_t url_hash, uint64_t stamp);
 void purge_log_prefix(struct purge_log *log, struct bytes url_prefix, uint64_t stamp);
 void purge_log_all(struct purge_log *log, uint64_t stamp);
+void purge_log_tag(struct purge_log *log, uint64_t id, uint64_t stamp);
 
 bool purge_log_covers(struct purge_log *log, uint32_t url_hash, struct bytes key_url, uint64_t birth);
+/* Is any purge by tag newer? */
+bool purge_log_any_tag(struct purge_log *log, uint64_t birth);
+bool purge_log_covers_tag(struct purge_log *log, uint64_t id, uint64_t birth);
 
 #endif

@@ -3,7 +3,7 @@
 #include "cache/alloc.h"
 #include "cache/store_private.h"
 
-/* The three indices grow together: the table's slots give the measure. */
+/* Three indices grow together: the table's slots give the measure. The one by tag grows by itself. */
 enum { SLOTS_MIN = 64, SLOTS_PER_CHAIN = 2 };
 
 static size_t slots_usable(size_t slots)
@@ -54,6 +54,7 @@ void shard_fini(struct shard *shard)
 {
     index_fini(&shard->index);
     lists_free(&shard->lists);
+    alloc_free(shard->tags.chains);
     pthread_mutex_destroy(&shard->lock);
 }
 
@@ -67,12 +68,12 @@ void shard_empty(struct store *store, struct shard *shard)
     }
 }
 
-bool shard_is_full(struct shard *shard)
+static bool lists_are_full(struct shard *shard)
 {
     return index_count(&shard->index) >= slots_usable(shard->lists.slots);
 }
 
-size_t shard_growth_bytes(const struct shard *shard)
+static size_t lists_growth_bytes(const struct shard *shard)
 {
     size_t slots = shard->lists.slots * 2;
 
@@ -80,7 +81,7 @@ size_t shard_growth_bytes(const struct shard *shard)
            slots / SLOTS_PER_CHAIN * sizeof(struct stored *);
 }
 
-bool shard_grow(struct store_thread *t, struct shard *shard)
+static bool lists_grow(struct store_thread *t, struct shard *shard)
 {
     struct shard_lists *old = &shard->lists, grown;
 
@@ -97,6 +98,39 @@ bool shard_grow(struct store_thread *t, struct shard *shard)
     lists_free(old);
     *old = grown;
     return true;
+}
+
+static bool tags_grow(struct store_thread *t, struct shard *shard, uint32_t size)
+{
+    struct tag_index *old = &shard->tags, grown = {.size = size};
+
+    grown.chains = alloc_bytes(size * sizeof grown.chains[0]);
+    if (grown.chains == NULL)
+        return false;
+    memset(grown.chains, 0, size * sizeof grown.chains[0]);
+    tag_index_move(old, &grown);
+    budget_take(t->store, alloc_cost(grown.chains));
+    if (old->chains != NULL)
+        budget_return(t->store, alloc_cost(old->chains));
+    alloc_free(old->chains);
+    *old = grown;
+    return true;
+}
+
+bool shard_is_full(struct shard *shard, const struct stored *s)
+{
+    return lists_are_full(shard) || tag_index_wanted(&shard->tags, s->ntags) != shard->tags.size;
+}
+
+size_t shard_growth_bytes(struct shard *shard, const struct stored *s)
+{
+    return lists_are_full(shard) ? lists_growth_bytes(shard)
+                                 : tag_index_wanted(&shard->tags, s->ntags) * sizeof shard->tags.chains[0];
+}
+
+bool shard_grow(struct store_thread *t, struct shard *shard, const struct stored *s)
+{
+    return lists_are_full(shard) ? lists_grow(t, shard) : tags_grow(t, shard, tag_index_wanted(&shard->tags, s->ntags));
 }
 
 size_t stored_weight(const struct stored *s)
@@ -133,6 +167,7 @@ void shard_link(struct store *store, struct shard *shard, struct stored *s, stru
     atomic_store_explicit(&s->used_ms, now.ms - 1, memory_order_relaxed);
     lru_add(&shard->lru[s->user_scope], s);
     url_index_add(&shard->lists.urls, s);
+    tag_index_add(&shard->tags, s);
     expiry_add(&shard->lists.expiry, s);
     expiry_changed(shard);
     responses_changed(shard, s, 1);
@@ -148,6 +183,7 @@ void shard_unlink(struct store *store, struct shard *shard, struct stored *s)
     s->evicted = true;
     lru_remove(&shard->lru[s->user_scope], s);
     url_index_remove(s);
+    tag_index_remove(&shard->tags, s);
     expiry_remove(&shard->lists.expiry, s);
     expiry_changed(shard);
     responses_changed(shard, s, -1);

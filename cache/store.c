@@ -243,21 +243,21 @@ static bool is_storable(const struct store *store, const struct stored *s)
            stored_weight(s) <= atomic_load_explicit(&((struct store *)store)->limit, memory_order_relaxed);
 }
 
-/* Locks the shard with room for one more in its indices, which grow inside the budget. False: not locked. */
-static bool lock_with_room(struct store_thread *t, struct shard *shard, struct mono_ms now)
+/* Locks the shard with room for s in its indices, which grow inside the budget. False: not locked. */
+static bool lock_with_room(struct store_thread *t, struct shard *shard, const struct stored *s, struct mono_ms now)
 {
     size_t bytes;
     bool ok = true;
 
     pthread_mutex_lock(&shard->lock);
-    while (ok && shard_is_full(shard)) {
-        bytes = shard_growth_bytes(shard);
+    while (ok && shard_is_full(shard, s)) {
+        bytes = shard_growth_bytes(shard, s);
         pthread_mutex_unlock(&shard->lock);
         if (!store_charge(t, bytes, now))
             return false;
         pthread_mutex_lock(&shard->lock);
-        if (shard_is_full(shard))
-            ok = shard_grow(t, shard);
+        if (shard_is_full(shard, s))
+            ok = shard_grow(t, shard, s);
         store_discharge(t, bytes);
     }
     if (!ok)
@@ -271,7 +271,7 @@ static bool put(struct store_thread *t, struct shard *shard, struct stored *s, s
 {
     if (s->in_table)
         return true;
-    if (s->evicted || purge_log_covers(&t->store->purges, s->url_hash, (struct bytes){s->key.p, s->key_url_n}, s->born))
+    if (s->evicted || store_is_purged(t->store, s))
         return false;
     if (!index_set(&shard->index, t, s, previous))
         return false;
@@ -286,7 +286,7 @@ bool store_put(struct store_thread *t, struct stored *s, struct mono_ms now)
     struct shard *shard = shard_of(t->store, s->hash);
     struct stored *previous = NULL;
 
-    if (!is_storable(t->store, s) || !lock_with_room(t, shard, now))
+    if (!is_storable(t->store, s) || !lock_with_room(t, shard, s, now))
         return false;
     bool stored = put(t, shard, s, now, &previous);
 
@@ -294,6 +294,17 @@ bool store_put(struct store_thread *t, struct stored *s, struct mono_ms now)
     if (previous != NULL)
         store_retire(t, previous);
     return stored;
+}
+
+bool store_holds(struct store_thread *t, const struct stored *s)
+{
+    struct shard *shard = shard_of(t->store, s->hash);
+
+    pthread_mutex_lock(&shard->lock);
+    bool holds = s->in_table;
+
+    pthread_mutex_unlock(&shard->lock);
+    return holds;
 }
 
 void store_remove(struct store_thread *t, struct stored *s)

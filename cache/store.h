@@ -3,7 +3,7 @@
  *
  * Moves references and counts bytes. Whether a response may be stored or reused is asked of policies/ beforehand.
  * Sharded by the key's hash: N shards, in each a ck_rhs that many read without a lock while one writer holds the
- * shard's mutex, LRU lists (shared and user-scoped apart), an expiry index and an index by url.
+ * shard's mutex, LRU lists (shared and user-scoped apart), an expiry index, an index by url and one by tag.
  *
  * Ownership  The store owns one reference to each stored response in it and gives it up through its epoch.
  *            store_acquire gives the caller a reference of their own: stored_release, once.
@@ -15,6 +15,7 @@
 #define WEIR_CACHE_STORE_H
 
 #include "cache/stored.h"
+#include "cache/tag.h"
 #include "cache/thread.h"
 
 struct store;
@@ -49,6 +50,9 @@ struct stored *store_acquire(struct store_thread *t, struct key_hash hash, struc
  */
 bool store_put(struct store_thread *t, struct stored *s, struct mono_ms now) MUST_USE;
 
+/* Is that very object still the one stored? */
+bool store_holds(struct store_thread *t, const struct stored *s) MUST_USE;
+
 /* Removes that very object, if it is still the one stored. */
 void store_remove(struct store_thread *t, struct stored *s);
 
@@ -56,10 +60,15 @@ void store_remove(struct store_thread *t, struct stored *s);
  * later is not touched. soft: marks stale (stored_expire) instead of dropping; what is marked already does not count.
  * Markers (STORED_VARY, STORED_PASS) are dropped silently in hard purges and not counted. Returns how many responses
  * were dropped or marked. url: key.h's url part, all scopes and variants. prefix: see key_url_has_prefix.
- * store_purge_prefix and _all take each shard's lock in turn, in bounded steps. */
+ * tag: tag.h, all responses that carry it. store_purge_prefix, _all and _tag take each shard's lock in turn, in bounded
+ * steps. */
 size_t store_purge_url(struct store_thread *t, struct bytes key_url, bool soft);
 size_t store_purge_prefix(struct store_thread *t, struct bytes url_prefix, bool soft);
 size_t store_purge_all(struct store_thread *t, bool soft);
+size_t store_purge_tag(struct store_thread *t, const struct tag_target *target, bool soft);
+/* A hard purge of the url that an unsafe request was for, whose own answer may be stored all the same: *birth, that of
+ * its fetch, becomes the purge's own, unless a purge covers the url that has come since the fetch began. */
+size_t store_purge_target(struct store_thread *t, struct bytes key_url, uint64_t *birth);
 
 /* A ticket to be taken before a fetch starts and kept in the response (stored_options.born): monotonic over the
  * process. */
@@ -67,6 +76,9 @@ uint64_t store_birth(struct store *store);
 /* Has a purge that covers this url happened since that birth? (Bounded memory: may say yes wrongly after very many url
  * or prefix purges in the meantime, never no wrongly.) */
 bool store_purged_since(struct store *store, struct bytes key_url, uint64_t birth);
+
+/* Has a purge of one of its tags happened since that birth? (With the same bound: many purges of tags.) */
+bool store_tags_purged_since(struct store *store, const struct stored *s, uint64_t birth);
 
 /* Drops up to `max` entries whose usefulness has ended; called by each thread a few times a second. */
 void store_expire(struct store_thread *t, struct mono_ms now, unsigned max);

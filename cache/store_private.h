@@ -16,6 +16,7 @@
 #include "cache/lru.h"
 #include "cache/purge_log.h"
 #include "cache/store.h"
+#include "cache/tag_index.h"
 #include "cache/url_index.h"
 
 enum {
@@ -43,6 +44,7 @@ struct shard {
     pthread_mutex_t lock __attribute__((aligned(CACHE_LINE)));
     struct lru lru[2]; /* shared, user-scoped */
     struct shard_lists lists;
+    struct tag_index tags;
 
     /* any thread reads, written under the lock */
     _Atomic int64_t expiry_next_ms;
@@ -98,6 +100,9 @@ static inline size_t shard_count(const struct store *store)
     return (size_t)store->shard_mask + 1;
 }
 
+/* Has a purge that covers it happened since its birth? */
+bool store_is_purged(struct store *store, const struct stored *s);
+
 /* What it occupies of the budget; constant once it is complete. */
 size_t stored_weight(const struct stored *s);
 
@@ -106,9 +111,9 @@ void shard_fini(struct shard *shard);
 void shard_empty(struct store *store, struct shard *shard); /* no thread uses it any more */
 
 /* Under the shard's lock, all that follows. */
-bool shard_is_full(struct shard *shard);
-size_t shard_growth_bytes(const struct shard *shard);
-bool shard_grow(struct store_thread *t, struct shard *shard) MUST_USE; /* false: out of memory */
+bool shard_is_full(struct shard *shard, const struct stored *s); /* for s: one of its indices has to grow */
+size_t shard_growth_bytes(struct shard *shard, const struct stored *s);
+bool shard_grow(struct store_thread *t, struct shard *shard, const struct stored *s) MUST_USE; /* false: no memory */
 void shard_touch(struct shard *shard, struct stored *s, int64_t used_ms);
 /* The lists alone, with index_set. */
 void shard_link(struct store *store, struct shard *shard, struct stored *s, struct mono_ms now);

@@ -7,10 +7,11 @@
 #include "cache/budget.h"
 #include "cache/hash.h"
 #include "cache/store.h"
+#include "cache/tag.h"
 
 enum { CHUNK_MIN = 4 * 1024, PASSED_CHUNK_MAX = 64 * 1024, ALIGNMENT = 16 };
 
-/* One allocation: the struct, the texts, the caller's prepared room, the fields' table, a chunk. */
+/* One allocation: the struct, the texts, the tags, the caller's prepared room, the fields' table, a chunk. */
 struct layout {
     size_t texts, prepared, fields, chunk, total;
     bool has_chunk;
@@ -39,7 +40,7 @@ static struct layout layout_of(const struct stored_options *o, bool has_chunk, s
 
         l.total += f->name.n + f->value.n + (has_own_spelling(f) ? f->name.n : 0);
     }
-    l.prepared = align(l.total);
+    l.prepared = align(l.total + o->ntags * sizeof(struct stored_tag));
     l.fields = l.prepared + align(o->prepared_bytes);
     l.chunk = l.fields + o->fields.n * sizeof(struct field);
     l.total = l.chunk + (has_chunk ? sizeof(struct chunk) + capacity : 0);
@@ -71,6 +72,13 @@ static void fields_put(struct stored *s, struct fields from, struct field *to, c
     s->nfields = (uint32_t)from.n;
 }
 
+static void tags_put(struct stored *s, const struct stored_options *o)
+{
+    s->ntags = (uint16_t)o->ntags;
+    for (size_t i = 0; i < o->ntags; i++)
+        stored_tags(s)[i] = (struct stored_tag){.tag = o->tags[i], .owner = s};
+}
+
 /* The references are the stored's own and the builder's. */
 static void chunk_embed(struct stored *s, struct chunk *c, size_t capacity)
 {
@@ -97,6 +105,7 @@ static void head_fill(struct stored *s, struct store *store, const struct stored
     s->prepared = base + l->prepared;
     s->prepared_bytes = (uint32_t)o->prepared_bytes;
     memset(s->prepared, 0, o->prepared_bytes);
+    tags_put(s, o);
     s->kind = o->kind;
     s->status = o->status;
     s->user_scope = o->user_scope;
@@ -121,7 +130,7 @@ static struct stored *create(struct store_thread *t, const struct stored_options
     struct stored *s;
     size_t cost;
 
-    assert(o->key_url_n <= o->key.n);
+    assert(o->key_url_n <= o->key.n && o->ntags <= TAGS_MAX);
     if (o->key.n > UINT32_MAX || o->prepared_bytes > UINT32_MAX || o->fields.n > UINT32_MAX)
         return NULL;
     s = budget_alloc(t, l.total, now, &cost);

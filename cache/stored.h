@@ -54,6 +54,14 @@ struct chunk {
     char data[];
 };
 
+/* A tag of a response (tag.h), in its own memory. */
+struct stored_tag {
+    uint64_t tag;
+    struct stored *owner; /* NULL: where a purge has come to in its chain */
+    /* the shard's lock */
+    struct stored_tag *next, **pprev;
+};
+
 /* What a lookup compares. */
 struct stored_key {
     struct key_hash hash;
@@ -114,6 +122,7 @@ struct stored {
     uint32_t expiry_slot;
     bool in_table;
     bool evicted;         /* has left the table: never comes back */
+    uint16_t ntags;       /* constant; they lie right before `prepared` */
     void *epoch_entry[2]; /* ck_epoch_entry_t's room; store.c asserts the size */
 };
 
@@ -127,6 +136,8 @@ struct stored_options {
     int status;
     struct fields fields;
     size_t prepared_bytes;
+    const uint64_t *tags; /* tag.h */
+    size_t ntags;
     struct lifetimes lifetimes;
     struct mono_ms response_time;
     int64_t useful_ms;
@@ -183,6 +194,12 @@ void stored_reader_stop(struct stored_reader *r);
 static inline struct fields stored_fields(const struct stored *s)
 {
     return (struct fields){s->fields, s->nfields};
+}
+
+/* ntags */
+static inline struct stored_tag *stored_tags(const struct stored *s)
+{
+    return (struct stored_tag *)s->prepared - s->ntags;
 }
 
 static inline enum body_state stored_body_state(const struct stored *s)

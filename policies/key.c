@@ -319,6 +319,16 @@ static bool url_read(struct bytes key_url, struct url *out)
     return true;
 }
 
+bool key_url_origin(struct bytes key_url, bool *https, struct bytes *authority)
+{
+    struct url url;
+    if (!url_read(key_url, &url))
+        return false;
+    *https = url.https;
+    *authority = url.authority;
+    return true;
+}
+
 bool key_url_has_prefix(struct bytes key_url, struct bytes prefix)
 {
     struct uri_parts parts;

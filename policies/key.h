@@ -61,6 +61,9 @@ bool key_url_of(const struct key_rules *rules, struct bytes url, char *buf, stru
  * and authority. */
 bool key_url_has_prefix(struct bytes key_url, struct bytes prefix);
 
+/* The origin of a url part (RFC 9110 section 4.3.1); *authority points into it. */
+bool key_url_origin(struct bytes key_url, bool *https, struct bytes *authority);
+
 /* Writes the url part back as a URL for people (logs, explain), at most cap bytes; returns the length. */
 size_t key_url_print(struct bytes key_url, char *out, size_t cap);
 

@@ -258,6 +258,8 @@ const char *storing_word(enum storing s)
         return "too-large";
     case STORING_OFF:
         return "off";
+    case STORING_PURGED:
+        return "purged";
     }
     return "unknown";
 }

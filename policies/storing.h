@@ -22,8 +22,9 @@ enum storing {
     STORING_SET_COOKIE,
     STORING_VARY_STAR,   /* also: a Vary on the credential that the request carries, on a shared route */
     STORING_NO_LIFETIME, /* fresh for no time, no validator, no stale window: of no use */
-    STORING_TOO_LARGE,   /* this and the next are the caller's own verdicts */
+    STORING_TOO_LARGE,   /* this and the next two are the caller's own verdicts */
     STORING_OFF,         /* cache: off */
+    STORING_PURGED,      /* a tag of it was purged while it was fetched */
 };
 
 /* What a route does with a response that has Set-Cookie (RFC 9111 section 7.3 does not forbid to store it). */

@@ -311,6 +311,104 @@ static void a_purge_before_the_variant_is_added_dooms(void **state)
     flight_end(f);
 }
 
+static struct flight *fly_with_tag(struct world *w, struct waiter *leader, const char *text)
+{
+    struct tags tags = {.n = 0};
+    bool created;
+    struct flight *f = join(w, 0, key, leader, &created);
+
+    assert_true(created);
+    tags_add(&tags, w->store, bytes_of(text), false);
+    f->response = stored_create(w->thread,
+                                &(struct stored_options){.kind = STORED_RESPONSE,
+                                                         .key = key,
+                                                         .key_url_n = URL_N,
+                                                         .status = 200,
+                                                         .content_length = -1,
+                                                         .tags = tags.v,
+                                                         .ntags = tags.n,
+                                                         .born = f->born},
+                                (struct mono_ms){0});
+    return f;
+}
+
+static void purge_tag(struct world *w, const char *text)
+{
+    struct tag_target target = tag_target_anywhere(w->store, bytes_of(text));
+
+    (void)store_purge_tag(w->thread, &target, false);
+    flights_doom_tag(w->flights, &target);
+}
+
+/* Before its head nobody can know what a flight carries; afterwards a purge finds it, under its variant's key too. */
+static void a_purge_by_tag_dooms_what_carries_it(void **state)
+{
+    struct world *w = *state;
+    struct waiter a = waiter(), b = waiter(), c = waiter();
+    bool created;
+    struct flight *f = fly_with_tag(w, &a, "t"), *g = join(w, 0, elsewhere, &b, &created), *fresh;
+
+    g->response = response(w);
+    assert_true(flight_show_tags(f) && flight_show_tags(g));
+    assert_true(flight_add_variant(f, store_hash(w->store, other), other));
+    assert_int_equal(flights_in_air(w->flights), 3);
+    purge_tag(w, "another");
+    assert_false(atomic_load(&f->doomed));
+    purge_tag(w, "t");
+    assert_true(atomic_load(&f->doomed));
+    assert_false(atomic_load(&g->doomed));
+    assert_int_equal(flights_in_air(w->flights), 1);
+    fresh = join(w, 0, key, &c, &created);
+    assert_true(created && fresh != f);
+    flight_leave(&a.base);
+    flight_leave(&b.base);
+    flight_leave(&c.base);
+    flight_end(f);
+    flight_end(g);
+    flight_end(fresh);
+}
+
+/* Who joined after the purge is told that the answer is not for them: the flight says so when its head has come. */
+static void a_purge_before_the_head_is_seen_then(void **state)
+{
+    struct world *w = *state;
+    struct waiter a = waiter(), b = waiter();
+    bool created;
+    struct flight *f = fly_with_tag(w, &a, "t"), *fresh;
+
+    purge_tag(w, "another");
+    purge_tag(w, "t");
+    assert_false(atomic_load(&f->doomed));
+    assert_ptr_equal(join(w, 1, key, &b, &created), f);
+    assert_false(flight_show_tags(f));
+    assert_true(atomic_load(&f->doomed));
+    assert_int_equal(flights_in_air(w->flights), 0);
+    flight_leave(&b.base);
+    fresh = join(w, 1, key, &b, &created);
+    assert_true(created);
+    flight_leave(&a.base);
+    flight_leave(&b.base);
+    flight_end(f);
+    flight_end(fresh);
+}
+
+/* Between the head and the variant's key: the second entry must not stay for others to find. */
+static void a_purge_by_tag_before_the_variant_is_added_dooms(void **state)
+{
+    struct world *w = *state;
+    struct waiter a = waiter();
+    struct flight *f = fly_with_tag(w, &a, "t");
+    struct tag_target target = tag_target_anywhere(w->store, bytes_of("t"));
+
+    assert_true(flight_show_tags(f));
+    (void)store_purge_tag(w->thread, &target, false);
+    assert_true(flight_add_variant(f, store_hash(w->store, other), other));
+    assert_true(atomic_load(&f->doomed));
+    assert_int_equal(flights_in_air(w->flights), 1);
+    flight_leave(&a.base);
+    flight_end(f);
+}
+
 /* The home hears of the last waiter's leaving, and of progress while it pauses: each time once until it has looked. */
 static void the_home_is_told_once(void **state)
 {
@@ -362,6 +460,9 @@ int main(void)
         FLIGHT_TEST(a_purge_dooms_its_urls_flights),
         FLIGHT_TEST(a_flight_is_found_under_its_variant_too),
         FLIGHT_TEST(a_purge_before_the_variant_is_added_dooms),
+        FLIGHT_TEST(a_purge_by_tag_dooms_what_carries_it),
+        FLIGHT_TEST(a_purge_before_the_head_is_seen_then),
+        FLIGHT_TEST(a_purge_by_tag_before_the_variant_is_added_dooms),
         FLIGHT_TEST(the_home_is_told_once),
         FLIGHT_TEST(what_is_alone_is_joined_by_nobody),
     };

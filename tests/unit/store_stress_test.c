@@ -24,6 +24,7 @@ enum {
     GROUPS = 8,
     KEYS = 2000,
     HOT = 16,
+    TAGS = 10,
     HELD = 8, /* references that a thread keeps for a while */
     LIVE = 4, /* bodies that grow while others read them */
     RUN_MS = STRESS_MS,
@@ -41,6 +42,7 @@ struct live {
 
 static struct store *store;
 static struct made_key keys[KEYS];
+static struct tags key_tags[KEYS];
 static struct live lives[LIVE];
 /* No response born before these may be found any more (or only marked as stale). Raised once the purge has returned. */
 static _Atomic uint64_t hard_floor[KEYS], soft_floor[KEYS];
@@ -175,9 +177,29 @@ static void do_look_up(struct worker *w)
     stored_release(s);
 }
 
+/* "all"; the rest of the key's number by TAGS, a group; a tag of its own. */
+static void tag_key(unsigned key)
+{
+    char text[32];
+
+    tags_add(&key_tags[key], store, bytes_of("all"), false);
+    snprintf(text, sizeof text, "t%u", key % TAGS);
+    tags_add(&key_tags[key], store, bytes_of(text), true);
+    snprintf(text, sizeof text, "own%u", key);
+    tags_add(&key_tags[key], store, bytes_of(text), false);
+}
+
+static void set_tags(struct stored_options *o, unsigned key)
+{
+    o->tags = key_tags[key].v;
+    o->ntags = key_tags[key].n;
+}
+
 static struct stored_options options_for_key(struct worker *w, unsigned key)
 {
     struct stored_options o = options_for(store, &keys[key]);
+
+    set_tags(&o, key);
 
     o.user_scope = is_user_key(key);
     o.response_time = now_ms();
@@ -348,6 +370,33 @@ static void do_purge_many(struct worker *w)
             raise_floor(soft ? &soft_floor[key] : &hard_floor[key], before);
 }
 
+static void raise_floors(bool soft, unsigned step, unsigned from, uint64_t to)
+{
+    for (unsigned key = from; key < KEYS; key += step)
+        raise_floor(soft ? &soft_floor[key] : &hard_floor[key], to);
+}
+
+static void do_purge_tag(struct worker *w)
+{
+    unsigned key = any_key(w), what = (unsigned)(dice(w) % 16);
+    bool soft = dice(w) % 2, group = dice(w) % 2;
+    char text[32];
+    uint64_t before = store_birth(store);
+
+    if (what == 0)
+        snprintf(text, sizeof text, "all");
+    else if (what < 4)
+        snprintf(text, sizeof text, "t%u", key % TAGS);
+    else
+        snprintf(text, sizeof text, "own%u", key);
+    group = group && what > 0 && what < 4;
+    struct tag_target target =
+        group ? tag_target_group(store, keys[0].key.url, bytes_of(text)) : tag_target_anywhere(store, bytes_of(text));
+
+    (void)store_purge_tag(w->t, &target, soft);
+    raise_floors(soft, what == 0 ? 1 : what < 4 ? TAGS : KEYS, what == 0 ? 0 : what < 4 ? key % TAGS : key, before);
+}
+
 static void do_charge(struct worker *w)
 {
     size_t bytes = dice(w) % LARGEST;
@@ -393,6 +442,8 @@ static void do_something(struct worker *w)
         do_purge_url(w);
     else if (what < 942)
         do_purge_many(w);
+    else if (what < 950)
+        do_purge_tag(w);
     else if (what < 960)
         store_expire(w->t, now_ms(), 10);
     else if (what < 975)
@@ -425,6 +476,7 @@ static void make_keys(void)
         snprintf(path, sizeof path, "/g%u/%u", i % GROUPS, i);
         snprintf(user, sizeof user, "u%u", i);
         make_key(&keys[i], path, is_user_key(i) ? user : NULL);
+        tag_key(i);
     }
 }
 
@@ -437,6 +489,7 @@ static uint64_t bytes_of_the_indices(void)
         struct stored_options o = options_for(store, &keys[i]);
 
         o.user_scope = is_user_key(i);
+        set_tags(&o, i);
         assert_true(put_complete(t, o, 0, now_ms()));
     }
     assert_int_equal(store_purge_all(t, false), KEYS);
