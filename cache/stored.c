@@ -79,6 +79,12 @@ static void tags_put(struct stored *s, const struct stored_options *o)
         stored_tags(s)[i] = (struct stored_tag){.tag = o->tags[i], .owner = s};
 }
 
+void stored_tags_merge(const struct stored *s, struct tags *to)
+{
+    for (size_t i = 0; i < s->ntags; i++)
+        tags_add_hash(to, stored_tags(s)[i].tag);
+}
+
 /* The references are the stored's own and the builder's. */
 static void chunk_embed(struct stored *s, struct chunk *c, size_t capacity)
 {

@@ -24,6 +24,7 @@
 
 struct store;
 struct store_thread;
+struct tags;
 
 struct key_hash {
     uint64_t lo, hi;
@@ -201,6 +202,9 @@ static inline struct stored_tag *stored_tags(const struct stored *s)
 {
     return (struct stored_tag *)s->prepared - s->ntags;
 }
+
+/* Adds its tags to `to`. */
+void stored_tags_merge(const struct stored *s, struct tags *to);
 
 static inline enum body_state stored_body_state(const struct stored *s)
 {

@@ -18,22 +18,23 @@ static bool has(struct tags *tags, uint64_t hash, uint64_t **at)
     return false;
 }
 
-void tags_add(struct tags *tags, const struct store *store, struct bytes text, bool group)
+void tags_add_hash(struct tags *tags, uint64_t tag)
 {
-    uint64_t hash = hash_of(store, text), *at;
+    uint64_t *at;
 
     if (tags->n == 1 && tag_hash(tags->v[0]) == TAG_ANY)
         return;
-    if (has(tags, hash, &at)) {
-        *at |= group ? TAG_GROUP : 0;
-        return;
-    }
-    if (tags->n == TAGS_MAX) {
-        tags->v[0] = TAG_ANY | TAG_GROUP;
-        tags->n = 1;
-        return;
-    }
-    tags->v[tags->n++] = hash | (group ? TAG_GROUP : 0);
+    if (has(tags, tag_hash(tag), &at))
+        *at |= tag & TAG_GROUP;
+    else if (tags->n == TAGS_MAX || tag_hash(tag) == TAG_ANY)
+        *tags = (struct tags){.v = {TAG_ANY | TAG_GROUP}, .n = 1};
+    else
+        tags->v[tags->n++] = tag;
+}
+
+void tags_add(struct tags *tags, const struct store *store, struct bytes text, bool group)
+{
+    tags_add_hash(tags, hash_of(store, text) | (group ? TAG_GROUP : 0));
 }
 
 static bool is_same_origin(struct bytes a, struct bytes b)

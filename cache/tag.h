@@ -34,6 +34,7 @@ struct tags {
 };
 
 void tags_add(struct tags *tags, const struct store *store, struct bytes text, bool group);
+void tags_add_hash(struct tags *tags, uint64_t tag); /* one that was added elsewhere */
 
 /* What a purge by tag is for. */
 struct tag_target {

@@ -14,6 +14,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "policies/groups.h"
 #include "proxy/explain.h"
 #include "proxy/health.h"
 #include "proxy/respond.h"
@@ -155,6 +156,16 @@ static bool is_absolute(struct bytes url)
     return bytes_starts(url, BYTES_LIT("http://")) || bytes_starts(url, BYTES_LIT("https://"));
 }
 
+/* Of all origins, in whatever field responses carry it. */
+static size_t purge_tag(struct admin *a, struct bytes tag, bool soft)
+{
+    struct tag_target target = tag_target_anywhere(a->shared->store, tag);
+    size_t purged = store_purge_tag(a->store, &target, soft);
+
+    flights_doom_tag(a->shared->flights, &target);
+    return purged;
+}
+
 /* Exactly one of url, prefix, tag, all; and soft. NULL: fine, else what is wrong. */
 static const char *check_purge(json_t *body)
 {
@@ -169,20 +180,18 @@ static const char *check_purge(json_t *body)
         if (strcmp(name, "soft") == 0) {
             if (!json_is_boolean(value))
                 return "\"soft\" is true or false";
-        } else if (strcmp(name, "url") == 0 || strcmp(name, "prefix") == 0) {
+        } else if (strcmp(name, "url") == 0 || strcmp(name, "prefix") == 0 || strcmp(name, "tag") == 0) {
             if (!json_is_string(value))
-                return "\"url\" and \"prefix\" are strings";
+                return "\"url\", \"prefix\" and \"tag\" are strings";
             targets++;
         } else if (strcmp(name, "all") == 0) {
             if (!json_is_true(value))
                 return "\"all\" can only be true";
             targets++;
-        } else if (strcmp(name, "tag") == 0)
-            return "purging by tag is not supported by this version";
-        else
-            return "unknown member; there are url, prefix, all and soft";
+        } else
+            return "unknown member; there are url, prefix, tag, all and soft";
     }
-    return targets == 1 ? NULL : "give exactly one of url, prefix and all";
+    return targets == 1 ? NULL : "give exactly one of url, prefix, tag and all";
 }
 
 static struct bytes string_of(json_t *value)
@@ -193,6 +202,7 @@ static struct bytes string_of(json_t *value)
 static const char *purge(struct admin *a, json_t *body, size_t *purged)
 {
     json_t *url = json_object_get(body, "url"), *prefix = json_object_get(body, "prefix");
+    json_t *tag = json_object_get(body, "tag");
     bool soft = json_is_true(json_object_get(body, "soft"));
     const char *wrong = check_purge(body);
 
@@ -207,6 +217,12 @@ static const char *purge(struct admin *a, json_t *body, size_t *purged)
             return "\"prefix\" does not begin with http:// or https://";
         *purged = store_purge_prefix(a->store, string_of(prefix), soft);
         flights_doom_prefix(a->shared->flights, string_of(prefix));
+        return NULL;
+    }
+    if (tag != NULL) {
+        if (json_string_length(tag) == 0 || json_string_length(tag) > GROUP_BYTES_MAX)
+            return "\"tag\" is empty, or longer than tags may be";
+        *purged = purge_tag(a, string_of(tag), soft);
         return NULL;
     }
     *purged = store_purge_all(a->store, soft);

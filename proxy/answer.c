@@ -7,6 +7,7 @@
 #include "policies/targeted.h"
 #include "proxy/invalidate.h"
 #include "proxy/respond.h"
+#include "proxy/tagging.h"
 #include "proxy/variant.h"
 
 enum { VALIDATE_MS = 3600 * 1000 }; /* stale responses are kept so much longer for their validators */
@@ -229,6 +230,8 @@ struct stored_options answer_options(const struct answer *a, const struct ask *a
         .status = a->status,
         .fields = a->fields,
         .prepared_bytes = prepared_bytes(a->fields.n),
+        .tags = a->tags.v,
+        .ntags = a->tags.n,
         .lifetimes = a->lifetimes,
         .response_time = loop_now(ask->worker->loop),
         .useful_ms = useful_ms_of(a),
@@ -304,6 +307,7 @@ void answer_judge(struct answer *a, const struct ask *ask, const struct stored *
         a->fields.n = without(a->v, a->fields.n, BYTES_LIT("content-range"));
     settle_date(a, loop_wall(ask->worker->loop));
     a->cc = directives_of(ask->route->conf, a->fields);
+    tagging_read(ask->worker->shared->store, a->fields, &a->tags);
     withhold(a, ask);
     a->lifetimes = lifetimes_of(ask, a->status, a->fields, &a->cc);
     decide(ask, a);

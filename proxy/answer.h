@@ -8,6 +8,7 @@
 #ifndef WEIR_PROXY_ANSWER_H
 #define WEIR_PROXY_ANSWER_H
 
+#include "cache/tag.h"
 #include "policies/http_date.h"
 #include "policies/storing.h"
 #include "policies/vary.h"
@@ -29,6 +30,7 @@ struct answer {
     struct bytes key; /* under which it is stored */
     struct key_hash hash;
     char *key_memory;
+    struct tags tags;
     struct fields withheld; /* for the leader alone: named by no-cache="..." or private="..." */
     struct field withheld_v[2 * ANSWER_FIELDS_MAX];
     struct field v[2 * ANSWER_FIELDS_MAX + 1]; /* on a 304: those of the stored response and its own; Date */

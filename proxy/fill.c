@@ -31,6 +31,8 @@ struct fill {
     bool kept;       /* the body stays whole */
     bool storing;    /* ... and is to be stored */
     bool freshened;  /* a 304 came: `response` is complete */
+    bool overtaken;  /* by a purge of one of its tags: the leader's alone */
+    uint64_t began;  /* store_birth() before the fetch */
     struct stored *stale;
     struct stored *partial; /* a fresh part of what is fetched */
     enum part_gap gap;      /* what of `partial` is fetched to make it whole: */
@@ -218,7 +220,7 @@ static void give_to_leader(struct fill *fill)
 {
     struct flight *f = fill->flight;
 
-    if (!fill->ask.alone && !fill->for_one) {
+    if (!fill->ask.alone && !fill->for_one && !fill->overtaken) {
         struct bytes key = base_key(fill);
 
         put_marker(fill, STORED_PASS, key, store_hash(fill->ask.worker->shared->store, key), BYTES_NONE, PASS_MS);
@@ -271,11 +273,13 @@ static void publish(struct fill *fill, const struct answer *a, struct stored *re
         prepared_of(response)->early_ms = fetch_ms(fill);
     f->response = response;
     f->answer_key = f->entries[0].key;
-    f->note = (int)a->storing;
+    fill->overtaken = fill->ask.alone ? store_tags_purged_since(fill->ask.worker->shared->store, response, fill->began)
+                                      : !flight_show_tags(f);
+    f->note = fill->overtaken ? STORING_PURGED : (int)a->storing;
     f->withheld = answer_withheld(a);
     fill->response = response;
-    fill->storing = a->storing == STORING_OK && nominate(fill, a);
-    fill->kept = fill->storing || may_share_unstored(fill, a);
+    fill->storing = !fill->overtaken && a->storing == STORING_OK && nominate(fill, a);
+    fill->kept = fill->storing || (!fill->overtaken && may_share_unstored(fill, a));
     fill->untold = true;
     fill->tell.run = on_turn_end;
     loop_defer(fill->ask.worker->loop, &fill->tell);
@@ -302,6 +306,21 @@ static bool confirms(struct fields not_modified, struct fields stored)
     return theirs.n == 0 || ours.n == 0 || bytes_eq(without_weakness(theirs), without_weakness(ours));
 }
 
+/* Was the response that the answer builds on, or the answer itself, purged by a tag meanwhile? */
+static bool is_overtaken(struct fill *fill, const struct stored *base)
+{
+    return fill->overtaken || store_tags_purged_since(fill->ask.worker->shared->store, base, fill->flight->born);
+}
+
+static void ask_anew(struct fill *fill)
+{
+    loop_undefer(fill->ask.worker->loop, &fill->tell);
+    if (!fill->freshened)
+        stored_finish_body(fill->response, BODY_BROKEN);
+    fetch_cancel(fill->fetch);
+    tell_and_end(fill, FLIGHT_DECLINED);
+}
+
 /* The answer is known; the fetch ends by itself, so that its connection stays. */
 static void freshen(struct fill *fill, struct answer *a)
 {
@@ -317,6 +336,10 @@ static void freshen(struct fill *fill, struct answer *a)
     a->content_length = response->content_length;
     fill->freshened = fill->flight->validated = true;
     publish(fill, a, response);
+    if (is_overtaken(fill, fill->stale)) {
+        ask_anew(fill);
+        return;
+    }
     fill->kept = true;
     if (fill->storing)
         put_response(fill);
@@ -364,6 +387,8 @@ static void complete(struct fill *fill, struct answer *a)
     fill->completing = true;
     fill->produced = stored_length(response);
     publish(fill, a, response);
+    if (is_overtaken(fill, fill->partial))
+        ask_anew(fill);
 }
 
 static int64_t retry_after_ms(struct fields fields)
@@ -401,10 +426,8 @@ static void on_head(struct fetch *fetch, void *data, int status, struct fields f
 
     (void)fetch;
     histogram_add(&fill->ask.route->counters->threads[w->index].origin, clock_us() - fill->sent_us);
-    if (fill->ask.unsafe && status >= 200 && status < 400) {
-        invalidate(&fill->ask, fields);
-        fill->flight->born = store_birth(w->shared->store); /* what it invalidates is not its own answer */
-    }
+    if (fill->ask.unsafe && status >= 200 && status < 400)
+        invalidate(&fill->ask, fields, &fill->flight->born);
     if (is_gateway_error(status) && may_stand_in(fill)) {
         hold_down(fill, retry_after_ms(fields));
         fill->flight->failure = FILL_ORIGIN_ERROR;
@@ -645,16 +668,19 @@ void fill_start(struct request *r, struct flight *f, bool cacheable)
     ask_init(&fill->ask, r, cacheable);
     link_fill(fill);
     fill->flight = f;
+    fill->began = f->born;
     fill->sent_us = clock_us();
     if (!fill->ask.alone && r->stale != NULL) {
         fill->stale = stored_retain(r->stale);
-        fill->validating = answer_has_validator(stored_fields(r->stale));
+        /* What a purge has dropped since it was looked up is not built on: the flight is in the table by now, so that
+         * a purge from here on finds that. */
+        fill->validating = answer_has_validator(stored_fields(r->stale)) && store_holds(w->store, r->stale);
     }
     struct outgoing_extra extra = {.validate = fill->validating ? fill->stale : NULL, .range = r->range};
 
     if (r->partial != NULL && !fill->ask.alone) {
         fill->partial = stored_retain(r->partial);
-        if (r->range.n == 0)
+        if (r->range.n == 0 && store_holds(w->store, r->partial))
             ask_for_the_rest(r, fill, &extra);
     }
     fill->range_n = r->range.n > 0 ? r->range.n + 1 : 0;

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "policies/groups.h"
 #include "policies/uri.h"
 
 static const struct key_rules *rules_of(const struct ask *ask, struct bytes authority, struct bytes path)
@@ -28,27 +29,56 @@ static bool key_of_url(const struct ask *ask, struct bytes url, char **memory, s
            key_url_of(rules_of(ask, ask->authority, (struct bytes){path, path_n}), url, buf, key);
 }
 
-/* A reference as Location and Content-Location have them, made absolute: with a scheme, or with an absolute path.
- * Others (relative paths, which hardly occur there) are left alone. is_path: it is one, whatever it begins with. */
+/* RFC 3986 section 4.1: what begins so is no relative reference. */
+static bool has_scheme(struct bytes reference)
+{
+    size_t n = 0;
+
+    while (n < reference.n && ((ascii_lower(reference.p[n]) >= 'a' && ascii_lower(reference.p[n]) <= 'z') ||
+                               (n > 0 && memchr("0123456789+-.", reference.p[n], 13) != NULL)))
+        n++;
+    return n > 0 && n < reference.n && reference.p[n] == ':';
+}
+
+/* What of the target stands before a reference that is resolved against it (RFC 3986 section 5.2.2): nothing, its path,
+ * or that up to the last segment. */
+static struct bytes base_of(struct bytes target, struct bytes reference)
+{
+    const char *query = memchr(target.p, '?', target.n), *slash;
+    size_t path_n = query != NULL ? (size_t)(query - target.p) : target.n;
+
+    if (reference.p[0] == '/')
+        return BYTES_LIT("");
+    if (reference.p[0] == '?')
+        return (struct bytes){target.p, path_n};
+    slash = memrchr(target.p, '/', path_n);
+    return (struct bytes){target.p, slash != NULL ? (size_t)(slash - target.p) + 1 : 0};
+}
+
+/* A reference as Location and Content-Location have them (RFC 9110 sections 8.7 and 10.2.2), made absolute. is_path: it
+ * is one, whatever it begins with. */
 static bool key_of_reference(const struct ask *ask, struct bytes reference, bool is_path, char **memory,
                              struct key *key)
 {
-    const char *scheme = ask->https ? "https" : "http";
     const char *fragment = reference.n > 0 ? memchr(reference.p, '#', reference.n) : NULL;
-    size_t cap = reference.n + ask->authority.n + 16;
+    struct bytes authority = ask->authority, base;
 
     if (fragment != NULL)
         reference.n = (size_t)(fragment - reference.p);
-    if (reference.n == 0 || reference.p[0] != '/')
+    if (reference.n == 0 || (!is_path && has_scheme(reference)))
         return key_of_url(ask, reference, memory, key);
+    base = base_of(ask->target, reference);
+    if (!is_path && bytes_starts(reference, BYTES_LIT("//"))) {
+        authority = BYTES_LIT("");
+        reference = (struct bytes){reference.p + 2, reference.n - 2};
+    }
+    size_t cap = authority.n + base.n + reference.n + 16;
     char *url = malloc(cap);
-    bool is_network_path = !is_path && reference.n > 1 && reference.p[1] == '/';
 
     if (url == NULL)
         abort();
-    int n = is_network_path ? snprintf(url, cap, "%s:%.*s", scheme, (int)reference.n, reference.p)
-                            : snprintf(url, cap, "%s://%.*s%.*s", scheme, (int)ask->authority.n, ask->authority.p,
-                                       (int)reference.n, reference.p);
+    int n = snprintf(url, cap, "%s://%.*s%.*s%.*s", ask->https ? "https" : "http", (int)authority.n, authority.p,
+                     (int)base.n, base.p, (int)reference.n, reference.p);
     bool found = key_of_url(ask, (struct bytes){url, (size_t)n}, memory, key);
 
     free(url);
@@ -66,23 +96,52 @@ bool reference_is_target(const struct ask *ask, struct bytes reference)
     return is;
 }
 
-static void invalidate_reference(const struct ask *ask, struct bytes reference, bool is_path)
+static void invalidate_target(const struct ask *ask, uint64_t *born)
 {
     struct key key;
     char *memory;
 
-    if (key_of_reference(ask, reference, is_path, &memory, &key)) {
+    if (key_of_reference(ask, ask->target, true, &memory, &key)) {
+        store_purge_target(ask->worker->store, key.url, born);
+        flights_doom_url(ask->worker->shared->flights, key.url);
+    }
+    free(memory);
+}
+
+static void invalidate_reference(const struct ask *ask, struct bytes reference)
+{
+    struct key key;
+    char *memory;
+
+    if (key_of_reference(ask, reference, false, &memory, &key) &&
+        !bytes_eq(key.url, (struct bytes){ask->primary.p, ask->url_n})) {
         store_purge_url(ask->worker->store, key.url, false);
         flights_doom_url(ask->worker->shared->flights, key.url);
     }
     free(memory);
 }
 
-/* The target, and what the answer names of the same origin (RFC 9111 section 4.4). Before the answer is passed on:
- * whoever has seen it finds nothing older. */
-void invalidate(const struct ask *ask, struct fields answer)
+/* Those of the target's origin alone; a group that goes takes no others with it (RFC 9875 sections 2.2.1 and 3). */
+static void invalidate_groups(const struct ask *ask, struct fields answer)
 {
-    invalidate_reference(ask, ask->target, true);
-    invalidate_reference(ask, fields_value(answer, BYTES_LIT("location")), false);
-    invalidate_reference(ask, fields_value(answer, BYTES_LIT("content-location")), false);
+    struct worker *w = ask->worker;
+    struct groups groups = groups_of(answer, GROUPS_INVALIDATION);
+    char buf[GROUP_BYTES_MAX];
+    struct bytes group;
+
+    while (groups_next(&groups, buf, &group)) {
+        struct tag_target target =
+            tag_target_group(w->shared->store, (struct bytes){ask->primary.p, ask->url_n}, group);
+
+        store_purge_tag(w->store, &target, false);
+        flights_doom_tag(w->shared->flights, &target);
+    }
+}
+
+void invalidate(const struct ask *ask, struct fields answer, uint64_t *born)
+{
+    invalidate_target(ask, born);
+    invalidate_reference(ask, fields_value(answer, BYTES_LIT("location")));
+    invalidate_reference(ask, fields_value(answer, BYTES_LIT("content-location")));
+    invalidate_groups(ask, answer);
 }

@@ -27,7 +27,7 @@ static const char explain_usage[] =
     "usage: weir explain -c FILE [-X METHOD] [-H 'Name: value']... URL\n"
     "  Says which route, tier, scope and cache key a request for URL has. Sends nothing.\n";
 static const char purge_usage[] =
-    "usage: weir purge [--admin URL] [--token-file FILE] [--soft] (--url U | --prefix P | --all)\n"
+    "usage: weir purge [--admin URL] [--token-file FILE] [--soft] (--url U | --prefix P | --tag T | --all)\n"
     "  Drops what a running weir has stored; prints how many responses.\n"
     "  --admin URL        its admin listener: http://host:port or unix:/path (default http://127.0.0.1:9090)\n"
     "  --token-file FILE  a file with the admin token\n"
@@ -37,7 +37,7 @@ static const char usage[] = "usage: weir COMMAND [options]\n"
                             "  run -c FILE                     serve\n"
                             "  check -c FILE                   look for errors in a configuration\n"
                             "  explain -c FILE URL             what would be done with a request\n"
-                            "  purge --url U | --prefix P | --all  drop what is stored\n"
+                            "  purge --url U | --prefix P | --tag T | --all  drop what is stored\n"
                             "  version\n"
                             "Each has -h.\n";
 
@@ -221,12 +221,10 @@ static int purge(int argc, char **argv)
         case SOFT:
             command.soft = true;
             break;
-        case TAG:
-            fputs("weir purge: tags are not supported by this version\n", stderr);
-            return USAGE;
         case URL:
         case PREFIX:
-            command.what = c == URL ? "url" : "prefix";
+        case TAG:
+            command.what = c == URL ? "url" : c == PREFIX ? "prefix" : "tag";
             command.value = optarg;
             targets++;
             break;

@@ -60,9 +60,15 @@ static size_t joined_fields(const struct stored *newer, const struct content_ran
     return n;
 }
 
+/* With the tags of both, and born when the older was, so that a purge that covers one of them covers it. */
 static struct stored *join(struct store_thread *t, struct stored *first, struct stored *second, uint64_t tail,
                            const struct content_range *range, struct stored *newer, struct mono_ms now)
 {
+    struct stored *older = first == newer ? second : first;
+    struct tags tags = {.n = 0};
+
+    stored_tags_merge(newer, &tags);
+    stored_tags_merge(older, &tags);
     struct field fields[2 * ANSWER_FIELDS_MAX];
     char text[CONTENT_RANGE_MAX];
     bool whole = range->first == 0 && range->last + 1 == range->complete;
@@ -83,7 +89,9 @@ static struct stored *join(struct store_thread *t, struct stored *first, struct 
                                               .lifetimes = newer->lifetimes,
                                               .response_time = newer->response_time,
                                               .useful_ms = newer->useful_ms,
-                                              .born = newer->born,
+                                              .tags = tags.v,
+                                              .ntags = tags.n,
+                                              .born = older->born < newer->born ? older->born : newer->born,
                                               .content_length = length,
                                           },
                                           now);

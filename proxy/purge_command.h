@@ -9,7 +9,7 @@
 struct purge_command {
     const char *admin; /* http://host:port or unix:/path */
     const char *token_file;
-    const char *what, *value; /* "url", "prefix" and its value; "all" and NULL */
+    const char *what, *value; /* "url", "prefix" or "tag" and its value; "all" and NULL */
     bool soft;
 };
 

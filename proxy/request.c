@@ -330,7 +330,10 @@ static void on_shared(struct request *r, struct flight *f)
 static void on_leader(struct request *r, struct flight *f)
 {
     if (!r->waiter.leader) {
-        let_go(r);
+        if (f->note == STORING_PURGED)
+            restart(r);
+        else
+            let_go(r);
         return;
     }
     bool stored = f->note == STORING_OK, personal = r->personal_authorization || r->personal_cookie;
