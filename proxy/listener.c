@@ -3,13 +3,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
-#include <netinet/in.h>
 #include <pthread.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "proxy/bind.h"
 #include "proxy/tls.h"
 
 enum {
@@ -22,9 +21,7 @@ struct listener {
     struct listener *next;
     char *address;
     int *fds; /* one for each thread; -1: closed by it */
-    char *unix_path;
-    dev_t unix_dev; /* the file that is ours to remove */
-    ino_t unix_ino;
+    struct unix_file unix_file;
     struct tls *tls;
     bool removed;
 
@@ -40,29 +37,6 @@ struct listeners {
 };
 
 /* Sockets */
-
-static int set_int(int fd, int level, int name, int value)
-{
-    return setsockopt(fd, level, name, &value, sizeof(value));
-}
-
-/* Not dual-stack: 0.0.0.0:N and [::]:N are two listeners that can stand side by side. */
-static int bind_tcp(const struct addrinfo *ai, bool share)
-{
-    int fd = socket(ai->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-
-    if (fd < 0)
-        return -1;
-    if (set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1) != 0 || (share && set_int(fd, SOL_SOCKET, SO_REUSEPORT, 1) != 0) ||
-        (ai->ai_family == AF_INET6 && set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1) != 0) ||
-        bind(fd, ai->ai_addr, ai->ai_addrlen) != 0 || (share && listen(fd, SOMAXCONN) != 0)) {
-        int saved = errno;
-        close(fd);
-        errno = saved;
-        return -1;
-    }
-    return fd;
-}
 
 /* SO_REUSEPORT would let a second weir of the same user take half of the first one's connections. */
 static int check_unused(const struct addrinfo *ai)
@@ -108,48 +82,6 @@ static bool open_tcp(struct listener *l, unsigned n, const struct conf_listen *c
     return ok;
 }
 
-/* A socket file without a listener is what a killed process leaves behind. */
-static int remove_stale(const struct sockaddr_un *addr)
-{
-    struct stat st;
-    int fd, error;
-
-    if (lstat(addr->sun_path, &st) != 0)
-        return errno == ENOENT ? 0 : -1;
-    if (!S_ISSOCK(st.st_mode)) {
-        errno = EEXIST;
-        return -1;
-    }
-    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return -1;
-    error = connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) == 0 ? 0 : errno;
-    close(fd);
-    if (error != ECONNREFUSED) {
-        errno = EADDRINUSE;
-        return -1;
-    }
-    return unlink(addr->sun_path);
-}
-
-static int bind_unix(struct listener *l, const struct sockaddr_un *addr)
-{
-    struct stat st;
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-
-    if (fd < 0)
-        return -1;
-    l->fds[0] = fd;
-    if (remove_stale(addr) != 0 || bind(fd, (const struct sockaddr *)addr, sizeof(*addr)) != 0)
-        return -1;
-    if (lstat(addr->sun_path, &st) == 0) {
-        l->unix_dev = st.st_dev;
-        l->unix_ino = st.st_ino;
-    }
-    l->unix_path = h2o_strdup(NULL, addr->sun_path, SIZE_MAX).base;
-    return listen(fd, SOMAXCONN);
-}
-
 static bool open_unix(struct listener *l, unsigned n, const struct conf_listen *conf, struct conf_errors *errors)
 {
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
@@ -160,7 +92,8 @@ static bool open_unix(struct listener *l, unsigned n, const struct conf_listen *
         return false;
     }
     strcpy(addr.sun_path, conf->unix_path);
-    bool ok = bind_unix(l, &addr) == 0;
+    l->fds[0] = bind_unix(&addr, &l->unix_file);
+    bool ok = l->fds[0] >= 0;
     for (unsigned i = 1; i < n && ok; i++) {
         l->fds[i] = fcntl(l->fds[0], F_DUPFD_CLOEXEC, 0);
         ok = l->fds[i] >= 0;
@@ -169,18 +102,6 @@ static bool open_unix(struct listener *l, unsigned n, const struct conf_listen *
         conf_errors_add(errors, conf->mark, "cannot listen on %s: %s", conf->address,
                         errno == EEXIST ? "the file exists and is not a socket" : strerror(errno));
     return ok;
-}
-
-static void remove_unix_file(struct listener *l)
-{
-    struct stat st;
-
-    if (l->unix_path == NULL)
-        return;
-    if (lstat(l->unix_path, &st) == 0 && st.st_dev == l->unix_dev && st.st_ino == l->unix_ino)
-        unlink(l->unix_path);
-    free(l->unix_path);
-    l->unix_path = NULL;
 }
 
 /* Listeners */
@@ -201,7 +122,7 @@ static void free_listener(struct listener *l, unsigned n)
     for (unsigned i = 0; i < n; i++)
         if (l->fds[i] >= 0)
             close(l->fds[i]);
-    remove_unix_file(l);
+    unix_file_remove(&l->unix_file);
     tls_release(l->tls);
     tls_release(l->next_tls);
     free(l->fds);
@@ -298,7 +219,7 @@ static void commit_one(struct listener *l)
         return;
     if (!l->wanted) {
         l->removed = true;
-        remove_unix_file(l);
+        unix_file_remove(&l->unix_file);
         return;
     }
     tls_release(l->tls);

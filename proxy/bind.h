@@ -1,0 +1,30 @@
+/*
+ * Binding sockets to an operator's addresses, for all that listens.
+ *
+ * Errors   -1 and errno; nothing stays open, and no file stays behind.
+ * Threads  Any.
+ */
+#ifndef WEIR_PROXY_BIND_H
+#define WEIR_PROXY_BIND_H
+
+#include <netdb.h>
+#include <stdbool.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+/* share: listens, and others of this user may do so on the same address (SO_REUSEPORT). Not dual-stack: 0.0.0.0:N and
+ * [::]:N are two listeners that can stand side by side. */
+int bind_tcp(const struct addrinfo *ai, bool share);
+
+/* A socket's file that is ours to remove. */
+struct unix_file {
+    char *path; /* NULL: none */
+    dev_t dev;
+    ino_t ino;
+};
+
+/* Listens. A path that exists is taken over only if it is a socket that nobody listens on; EEXIST: it is no socket. */
+int bind_unix(const struct sockaddr_un *addr, struct unix_file *file);
+void unix_file_remove(struct unix_file *file); /* unless another file has come into its place */
+
+#endif
