@@ -10,16 +10,21 @@
 #include <openssl/crypto.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
+#include "conf/address.h"
 #include "policies/groups.h"
+#include "proxy/bind.h"
 #include "proxy/explain.h"
 #include "proxy/health.h"
 #include "proxy/respond.h"
 
-enum { ACCEPTS_A_TURN = 16, BODY_MAX = 64 * 1024 };
+enum {
+    ACCEPTS_A_TURN = 16,
+    BODY_MAX = 64 * 1024,
+    PAUSE_MS = 100,      /* out of descriptors or memory */
+    CLOSE_MAX_MS = 1000, /* for libh2o to close what was shut down */
+};
 
 struct admin {
     struct shared *shared;
@@ -30,8 +35,11 @@ struct admin {
     h2o_context_t ctx;
     h2o_accept_ctx_t accept;
     h2o_socket_t *listener;
-    char *address; /* of the listener */
-    char *unix_path;
+    struct timer resume;
+    /* of the listener */
+    char *host; /* NULL: a unix socket */
+    uint16_t port;
+    struct unix_file unix_file;
     struct timer housekeeping;
 };
 
@@ -113,7 +121,7 @@ static bool is_local_name(struct admin *a, h2o_req_t *req)
     h2o_iovec_t name;
     uint16_t port;
 
-    if (a->snapshot->conf->admin_token != NULL || a->unix_path != NULL)
+    if (a->snapshot->conf->admin_token != NULL || a->unix_file.path != NULL)
         return true;
     if (h2o_url_parse_hostport(req->authority.base, req->authority.len, &name, &port) == NULL ||
         name.len >= sizeof host)
@@ -385,53 +393,48 @@ static void on_accept(h2o_socket_t *listener, const char *err)
     for (int i = 0; i < ACCEPTS_A_TURN; i++) {
         h2o_socket_t *sock = h2o_evloop_socket_accept(listener);
 
-        if (sock == NULL)
-            return;
-        h2o_accept(&a->accept, sock);
+        if (sock != NULL) {
+            h2o_accept(&a->accept, sock);
+            continue;
+        }
+        if (bind_is_exhaustion(errno)) {
+            h2o_socket_read_stop(listener);
+            timer_arm(a->loop, &a->resume, PAUSE_MS);
+        }
+        return;
     }
 }
 
-static int listen_unix(const char *path)
+static void on_resume(struct timer *t)
+{
+    struct admin *a = H2O_STRUCT_FROM_MEMBER(struct admin, resume, t);
+
+    h2o_socket_read_start(a->listener, on_accept);
+}
+
+static int listen_unix(const char *path, struct unix_file *file)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
-    if (fd < 0)
-        return -1;
     snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
-    /* what nobody answers on is left over from a run that was killed */
-    if (connect(fd, (struct sockaddr *)&address, sizeof address) != 0 && errno == ECONNREFUSED)
-        unlink(path);
-    close(fd);
-    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof address) != 0 || listen(fd, SOMAXCONN) != 0) {
-        int saved = errno;
-
-        close(fd);
-        errno = saved;
-        return -1;
-    }
-    chmod(path, 0660);
-    return fd;
+    return bind_unix(&address, 0660, file);
 }
 
 static int listen_tcp(const char *host, uint16_t port)
 {
     struct addrinfo hints = {.ai_flags = AI_NUMERICHOST | AI_PASSIVE, .ai_socktype = SOCK_STREAM}, *ai;
     char service[8];
-    int on = 1, fd, saved;
+    int fd, saved;
 
     snprintf(service, sizeof service, "%u", port);
     if (getaddrinfo(host, service, &hints, &ai) != 0) {
         errno = EADDRNOTAVAIL;
         return -1;
     }
-    fd = socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0 ||
-        bind(fd, ai->ai_addr, ai->ai_addrlen) != 0 || listen(fd, SOMAXCONN) != 0) {
+    fd = bind_tcp(ai, false);
+    if (fd >= 0 && listen(fd, SOMAXCONN) != 0) {
         saved = errno;
-        if (fd >= 0)
-            close(fd);
+        close(fd);
         errno = saved;
         fd = -1;
     }
@@ -443,35 +446,49 @@ static void close_listener(struct admin *a)
 {
     if (a->listener == NULL)
         return;
+    timer_disarm(a->loop, &a->resume);
     h2o_socket_close(a->listener);
-    if (a->unix_path != NULL)
-        unlink(a->unix_path);
-    free(a->address);
-    free(a->unix_path);
+    unix_file_remove(&a->unix_file);
+    free(a->host);
     a->listener = NULL;
-    a->address = a->unix_path = NULL;
+    a->host = NULL;
+}
+
+static bool listens_on(const struct admin *a, const struct conf_listen *conf)
+{
+    const struct conf_listen now = {.host = a->host, .port = a->port, .unix_path = a->unix_file.path};
+
+    return a->listener != NULL && address_same(&now, conf);
+}
+
+static int open_listener(struct admin *a, const struct conf_listen *conf)
+{
+    struct unix_file file = {.path = NULL};
+    int fd = conf->unix_path != NULL ? listen_unix(conf->unix_path, &file) : listen_tcp(conf->host, conf->port);
+
+    if (fd < 0)
+        return -1;
+    close_listener(a);
+    a->listener = h2o_evloop_socket_create(loop_h2o(a->loop), fd, H2O_SOCKET_FLAG_DONT_READ);
+    a->listener->data = a;
+    a->host = conf->host != NULL ? strdup(conf->host) : NULL;
+    a->port = conf->port;
+    a->unix_file = file;
+    h2o_socket_read_start(a->listener, on_accept);
+    return 0;
 }
 
 int admin_apply(struct admin *a, struct snapshot *snapshot, char *err, size_t err_cap)
 {
     const struct conf_listen *conf = snapshot->conf->admin;
 
-    if (conf != NULL && (a->address == NULL || strcmp(a->address, conf->address) != 0)) {
-        int fd = conf->unix_path != NULL ? listen_unix(conf->unix_path) : listen_tcp(conf->host, conf->port);
-
-        if (fd < 0) {
-            snprintf(err, err_cap, "%s:%u:%u: cannot listen on %s: %s", conf->mark.file, conf->mark.line,
-                     conf->mark.column, conf->address, strerror(errno));
-            return -1;
-        }
+    if (conf == NULL)
         close_listener(a);
-        a->listener = h2o_evloop_socket_create(loop_h2o(a->loop), fd, H2O_SOCKET_FLAG_DONT_READ);
-        a->listener->data = a;
-        a->address = strdup(conf->address);
-        a->unix_path = conf->unix_path != NULL ? strdup(conf->unix_path) : NULL;
-        h2o_socket_read_start(a->listener, on_accept);
-    } else if (conf == NULL)
-        close_listener(a);
+    else if (!listens_on(a, conf) && open_listener(a, conf) != 0) {
+        snprintf(err, err_cap, "%s:%u:%u: cannot listen on %s: %s", conf->mark.file, conf->mark.line, conf->mark.column,
+                 conf->address, bind_error(errno));
+        return -1;
+    }
     snapshot_retain(snapshot);
     if (a->snapshot != NULL)
         snapshot_release(a->snapshot);
@@ -493,11 +510,13 @@ struct admin *admin_create(struct shared *shared, struct loop *loop)
     h2o_config_init(&a->globalconf);
     a->globalconf.server_name = h2o_iovec_init(H2O_STRLIT(""));
     a->globalconf.max_request_entity_size = BODY_MAX;
+    a->globalconf.http1.upgrade_to_http2 = 0; /* nor by prior knowledge: its connections could not be closed at once */
     h2o_hostconf_t *host = h2o_config_register_host(&a->globalconf, h2o_iovec_init(H2O_STRLIT("default")), 65535);
 
     h2o_create_handler(h2o_config_register_path(host, "/", 0), sizeof(h2o_handler_t))->on_req = on_req;
     h2o_context_init(&a->ctx, loop_h2o(loop), &a->globalconf);
     a->accept = (h2o_accept_ctx_t){.ctx = &a->ctx, .hosts = a->globalconf.hosts};
+    a->resume.fire = on_resume;
     a->housekeeping.fire = keep_house;
     timer_arm(loop, &a->housekeeping, HOUSEKEEPING_MS);
     return a;
@@ -512,22 +531,30 @@ static int close_idle(h2o_req_t *req, void *data)
     return 0;
 }
 
-void admin_destroy(struct admin *a)
+/* libh2o closes what has been shut down when it next reads or writes. */
+static bool close_all(struct admin *a)
+{
+    h2o_linklist_t *open = &a->ctx.http1._conns;
+
+    h2o_context_request_shutdown(&a->ctx);
+    a->globalconf.http1.callbacks.foreach_request(&a->ctx, close_idle, NULL);
+    for (int i = 0; i < CLOSE_MAX_MS && !h2o_linklist_is_empty(open); i++)
+        loop_run(a->loop, 1);
+    return h2o_linklist_is_empty(open) && h2o_linklist_is_empty(&a->ctx.http2._conns);
+}
+
+bool admin_destroy(struct admin *a)
 {
     timer_disarm(a->loop, &a->housekeeping);
     close_listener(a);
-    h2o_context_request_shutdown(&a->ctx);
-    a->globalconf.http1.callbacks.foreach_request(&a->ctx, close_idle, NULL);
-    /* libh2o closes what has been shut down when it next reads */
-    for (int i = 0; i < 100 && !h2o_linklist_is_empty(&a->ctx.http1._conns); i++)
-        loop_run(a->loop, 1);
-    if (h2o_linklist_is_empty(&a->ctx.http1._conns) && h2o_linklist_is_empty(&a->ctx.http2._conns)) {
-        h2o_timeout_unlink(&a->ctx.http2._graceful_shutdown_timeout);
-        h2o_context_dispose(&a->ctx);
-        h2o_config_dispose(&a->globalconf);
-    }
+    if (!close_all(a))
+        return false;
+    h2o_timeout_unlink(&a->ctx.http2._graceful_shutdown_timeout);
+    h2o_context_dispose(&a->ctx);
+    h2o_config_dispose(&a->globalconf);
     store_thread_destroy(a->store);
     if (a->snapshot != NULL)
         snapshot_release(a->snapshot);
     free(a);
+    return true;
 }

@@ -58,14 +58,15 @@ static int remove_stale(const struct sockaddr_un *addr)
     return unlink(addr->sun_path);
 }
 
-int bind_unix(const struct sockaddr_un *addr, struct unix_file *file)
+int bind_unix(const struct sockaddr_un *addr, mode_t mode, struct unix_file *file)
 {
     struct stat st;
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
     if (fd < 0)
         return -1;
-    if (remove_stale(addr) != 0 || bind(fd, (const struct sockaddr *)addr, sizeof(*addr)) != 0)
+    /* fchmod before: at no time may more than these connect. chmod after: the umask took some of it off. */
+    if (fchmod(fd, mode) != 0 || remove_stale(addr) != 0 || bind(fd, (const struct sockaddr *)addr, sizeof(*addr)) != 0)
         return close_failed(fd);
     if (lstat(addr->sun_path, &st) == 0) {
         file->dev = st.st_dev;
@@ -74,7 +75,7 @@ int bind_unix(const struct sockaddr_un *addr, struct unix_file *file)
     file->path = strdup(addr->sun_path);
     if (file->path == NULL)
         abort();
-    if (listen(fd, SOMAXCONN) != 0) {
+    if (chmod(addr->sun_path, mode) != 0 || listen(fd, SOMAXCONN) != 0) {
         close_failed(fd);
         unix_file_remove(file);
         return -1;
@@ -94,4 +95,14 @@ void unix_file_remove(struct unix_file *file)
     free(file->path);
     file->path = NULL;
     errno = saved;
+}
+
+const char *bind_error(int error)
+{
+    return error == EEXIST ? "the file exists and is not a socket" : strerror(error);
+}
+
+bool bind_is_exhaustion(int error)
+{
+    return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
 }

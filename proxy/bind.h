@@ -23,8 +23,14 @@ struct unix_file {
     ino_t ino;
 };
 
-/* Listens. A path that exists is taken over only if it is a socket that nobody listens on; EEXIST: it is no socket. */
-int bind_unix(const struct sockaddr_un *addr, struct unix_file *file);
+/* Listens; the file has this mode. A path that exists is taken over only if it is a socket that nobody listens on;
+ * EEXIST: it is no socket. */
+int bind_unix(const struct sockaddr_un *addr, mode_t mode, struct unix_file *file);
 void unix_file_remove(struct unix_file *file); /* unless another file has come into its place */
+
+const char *bind_error(int error); /* strerror, and what EEXIST means here */
+
+/* Descriptors or memory have run out: accept(2) keeps failing at once, again and again. */
+bool bind_is_exhaustion(int error);
 
 #endif

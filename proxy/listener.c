@@ -92,15 +92,14 @@ static bool open_unix(struct listener *l, unsigned n, const struct conf_listen *
         return false;
     }
     strcpy(addr.sun_path, conf->unix_path);
-    l->fds[0] = bind_unix(&addr, &l->unix_file);
+    l->fds[0] = bind_unix(&addr, 0666, &l->unix_file);
     bool ok = l->fds[0] >= 0;
     for (unsigned i = 1; i < n && ok; i++) {
         l->fds[i] = fcntl(l->fds[0], F_DUPFD_CLOEXEC, 0);
         ok = l->fds[i] >= 0;
     }
     if (!ok)
-        conf_errors_add(errors, conf->mark, "cannot listen on %s: %s", conf->address,
-                        errno == EEXIST ? "the file exists and is not a socket" : strerror(errno));
+        conf_errors_add(errors, conf->mark, "cannot listen on %s: %s", conf->address, bind_error(errno));
     return ok;
 }
 
@@ -303,12 +302,6 @@ struct listener_thread {
     bool stopped;
 };
 
-/* The kernel keeps refusing at once, again and again, where descriptors or memory have run out. */
-static bool is_exhaustion(int error)
-{
-    return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
-}
-
 /* 0, or the error that ended it: EAGAIN when the queue is empty. */
 static int accept_some(struct attached *a, unsigned max)
 {
@@ -316,7 +309,7 @@ static int accept_some(struct attached *a, unsigned max)
         h2o_socket_t *sock = h2o_evloop_socket_accept(a->sock);
         if (sock != NULL)
             connections_accept(a->thread->connections, sock, &a->accept);
-        else if (errno == EAGAIN || is_exhaustion(errno))
+        else if (errno == EAGAIN || bind_is_exhaustion(errno))
             return errno;
         /* Others concern one connection that has already gone (accept(2)). */
     }
@@ -328,7 +321,7 @@ static void on_connections(h2o_socket_t *sock, const char *err)
     struct attached *a = sock->data;
     (void)err;
 
-    if (!is_exhaustion(accept_some(a, ACCEPTS_MAX)))
+    if (!bind_is_exhaustion(accept_some(a, ACCEPTS_MAX)))
         return;
     h2o_socket_read_stop(a->sock);
     timer_arm(a->thread->loop, &a->resume, PAUSE_MS);

@@ -333,11 +333,12 @@ int server_run(const char *conf_file)
 
 stop:
     close(signals);
-    admin_destroy(s.admin);
     timer_disarm(s.loop, &s.tick);
-    snapshot_release(s.snapshot);
-    destroy_shared(&s.shared);
-    loop_destroy(s.loop);
+    if (admin_destroy(s.admin)) {
+        snapshot_release(s.snapshot);
+        destroy_shared(&s.shared);
+        loop_destroy(s.loop);
+    }
     log_destroy(s.shared.log);
     curl_global_cleanup();
     return status;
