@@ -131,6 +131,26 @@ static bool is_local_name(struct admin *a, h2o_req_t *req)
            inet_pton(AF_INET6, host, address) == 1 || h2o_memis(host, strlen(host), H2O_STRLIT("default"));
 }
 
+static bool field_is(h2o_req_t *req, const char *name, const char *a, const char *b)
+{
+    ssize_t i = h2o_find_header_by_str(&req->headers, name, strlen(name), -1);
+    h2o_iovec_t value = i == -1 ? h2o_iovec_init(NULL, 0) : req->headers.entries[i].value;
+
+    return h2o_memis(value.base, value.len, a, strlen(a)) || h2o_memis(value.base, value.len, b, strlen(b));
+}
+
+/* Any page may make a browser send a POST to an address that it can reach, in which the browser says so: with Origin,
+ * and the newer ones with Sec-Fetch-Site. With no token that is all there is to tell it by. */
+static bool is_from_a_page(struct admin *a, h2o_req_t *req)
+{
+    bool site = h2o_find_header_by_str(&req->headers, H2O_STRLIT("sec-fetch-site"), -1) != -1;
+
+    if (a->snapshot->conf->admin_token != NULL)
+        return false;
+    return h2o_find_header_by_str(&req->headers, H2O_STRLIT("origin"), -1) != -1 ||
+           (site && !field_is(req, "sec-fetch-site", "none", "same-origin"));
+}
+
 /* --- purge --- */
 
 static const struct key_rules *rules_for(struct admin *a, struct bytes url)
@@ -369,10 +389,12 @@ static int on_req(h2o_handler_t *self, h2o_req_t *req)
         h2o_add_header(&req->pool, &req->res.headers, H2O_TOKEN_WWW_AUTHENTICATE, NULL, H2O_STRLIT("Bearer"));
         send_problem(req, 401, "send the token of token_file as: Authorization: Bearer TOKEN");
     } else if (path_is(req, "/purge")) {
-        if (method_is(req, "POST"))
-            handle_purge(a, req);
-        else
+        if (!method_is(req, "POST"))
             refuse_method(req, "POST");
+        else if (is_from_a_page(a, req))
+            send_problem(req, 403, "without a token no page in a browser may purge (Origin, Sec-Fetch-Site)");
+        else
+            handle_purge(a, req);
     } else if (!get)
         send_problem(req, 404, "there are /health, /health/cache, /purge and /explain");
     else if (method_is(req, "GET") || method_is(req, "HEAD"))

@@ -121,3 +121,25 @@ def test_a_reload_may_write_its_address_otherwise(origin, start):
     w.reload(dict(w.conf, admin={"address": f"127.0.0.1:0{w.admin_port}"}))
     w.wait_log("is in force")
     assert w.admin("GET", "/health").status == 200
+
+
+@pytest.mark.parametrize("fields", [[("Origin", "https://evil.example")], [("Origin", "null")], [("Sec-Fetch-Site", "cross-site")], [("Sec-Fetch-Site", "same-site")],
+                                    [("Sec-Fetch-Site", "")], [("Sec-Fetch-Site", "none"), ("Origin", "http://127.0.0.1:1")]])
+def test_no_page_in_a_browser_purges(origin, start, fields):
+    origin.default = lambda q: Reply(b"x", headers=MINUTE)
+    w = start(origin)
+    w.get("/x")
+    r = w.admin("POST", "/purge", b'{"all":true}', [("Content-Type", "text/plain"), *fields])
+    assert r.status == 403 and r.get("content-type") == "application/problem+json"
+    assert w.get("/x").hit
+
+
+def test_tools_purge_and_who_has_the_token_from_wherever(origin, start):
+    w = start(origin)
+    for fields in ([], [("Sec-Fetch-Site", "none")], [("Sec-Fetch-Site", "same-origin")]):
+        assert w.admin("POST", "/purge", b'{"all":true}', fields).status == 200
+    conf = base_conf(origin)
+    conf["admin"]["token_file"] = "admin.token"
+    w = start(conf=conf, files={"admin.token": "t0ken\n"})
+    fields = [("Authorization", "Bearer t0ken"), ("Origin", "https://console.example"), ("Sec-Fetch-Site", "cross-site")]
+    assert w.admin("POST", "/purge", b'{"all":true}', fields).status == 200
