@@ -14,7 +14,10 @@
 enum {
     BUFFER_MAX = 4 * 1024 * 1024, /* lines that wait for the disk; beyond, they are dropped */
     LINE_MAX_BYTES = 16 * 1024,
-    EVENTS_A_SECOND = 50, /* what goes wrong for every request must not fill the disk */
+    VALUE_MAX_BYTES = 2048, /* of one of a line's values, escaped: so that all of them and the line's end have room */
+    VALUES_MAX = 6,         /* that are longer than a few words: method, host, target, route, referer, user agent */
+    LINE_REST_BYTES = 2048, /* everything else in a line */
+    EVENTS_A_SECOND = 50,   /* what goes wrong for every request must not fill the disk */
 };
 
 struct log {
@@ -243,6 +246,8 @@ struct line {
     size_t n;
 };
 
+_Static_assert(LINE_REST_BYTES + VALUES_MAX * VALUE_MAX_BYTES <= LINE_MAX_BYTES, "a line's end has room");
+
 static void put(struct line *l, struct bytes s)
 {
     if (l->n + s.n < sizeof l->text) {
@@ -259,19 +264,33 @@ static void put_number(struct line *l, const char *format, long long n)
     put(l, (struct bytes){text, (size_t)snprintf(text, sizeof text, format, n)});
 }
 
-/* What clients send is not trusted in a log: controls, quotes and bytes above ASCII are escaped. */
+static size_t escape(char c, const char *format, char out[16])
+{
+    unsigned char byte = (unsigned char)c;
+
+    if (byte < 0x20 || byte >= 0x7f)
+        return (size_t)snprintf(out, 16, format, byte);
+    size_t n = 0;
+
+    if (c == '"' || c == '\\')
+        out[n++] = '\\';
+    out[n++] = c;
+    return n;
+}
+
+/* What clients send is not trusted in a log: controls, quotes and bytes above ASCII are escaped, and what is too long
+ * is cut, but not in the middle of an escape. */
 static void put_escaped(struct line *l, struct bytes s, const char *format)
 {
-    for (size_t i = 0; i < s.n && i < 2048; i++) {
-        unsigned char c = (unsigned char)s.p[i];
+    size_t end = l->n + VALUE_MAX_BYTES;
+    char text[16];
 
-        if (c == '"' || c == '\\') {
-            put(l, BYTES_LIT("\\"));
-            put(l, (struct bytes){s.p + i, 1});
-        } else if (c < 0x20 || c >= 0x7f)
-            put_number(l, format, c);
-        else
-            put(l, (struct bytes){s.p + i, 1});
+    for (size_t i = 0; i < s.n; i++) {
+        size_t n = escape(s.p[i], format, text);
+
+        if (l->n + n > end)
+            return;
+        put(l, (struct bytes){text, n});
     }
 }
 
@@ -280,7 +299,7 @@ static void put_json(struct line *l, struct bytes name, struct bytes value)
     put(l, BYTES_LIT(",\""));
     put(l, name);
     put(l, BYTES_LIT("\":\""));
-    put_escaped(l, value, "\\u%04llx");
+    put_escaped(l, value, "\\u%04x");
     put(l, BYTES_LIT("\""));
 }
 
@@ -324,7 +343,7 @@ static void put_or_dash(struct line *l, struct bytes s)
     if (s.n == 0)
         put(l, BYTES_LIT("-"));
     else
-        put_escaped(l, s, "\\x%02llx");
+        put_escaped(l, s, "\\x%02x");
 }
 
 static void format_combined(struct line *l, const struct access_line *a)
@@ -336,11 +355,11 @@ static void format_combined(struct line *l, const struct access_line *a)
 
     localtime_r(&s, &tm);
     n = strftime(when, sizeof when, " - - [%d/%b/%Y:%H:%M:%S %z] \"", &tm);
-    put(l, a->client);
+    put_escaped(l, a->client, "\\x%02x");
     put(l, (struct bytes){when, n});
-    put_escaped(l, a->method, "\\x%02llx");
+    put_escaped(l, a->method, "\\x%02x");
     put(l, BYTES_LIT(" "));
-    put_escaped(l, a->target, "\\x%02llx");
+    put_escaped(l, a->target, "\\x%02x");
     put(l, a->http2 ? BYTES_LIT(" HTTP/2\" ") : BYTES_LIT(" HTTP/1.1\" "));
     put_number(l, "%lld ", a->status);
     put_number(l, "%lld \"", (long long)a->bytes);
