@@ -2,12 +2,15 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -18,40 +21,111 @@ enum {
     VALUES_MAX = 6,         /* that are longer than a few words: method, host, target, route, referer, user agent */
     LINE_REST_BYTES = 2048, /* everything else in a line */
     EVENTS_A_SECOND = 50,   /* what goes wrong for every request must not fill the disk */
+    EVENT_WAIT_MS = 100,    /* once, for a reader of events that does not read */
+    LOOK_MS = 100,          /* how often it is looked whether a reader is still worth waiting for */
 };
 
 struct log {
     pthread_t thread;
     pthread_mutex_t lock;
-    pthread_cond_t some, none;
+    pthread_cond_t some, over;
     /* under lock */
     char *pending, *writing;
     size_t pending_n;
     uint64_t dropped;
-    bool stop, busy;
+    bool stop, ended, hangs;
     int fd; /* of the access log; -1: off */
     bool fd_is_ours;
     char *path;
     time_t event_second;
     unsigned events, events_suppressed;
+    /* held for one write that may not block */
+    pthread_mutex_t writing_lock;
+    bool events_stuck; /* their reader has not read for EVENT_WAIT_MS */
     /* any thread */
     FILE *stderr_before;
+    _Atomic bool give_up;
+    size_t lost; /* bytes that were given up; its own thread's, until it has ended */
     _Atomic bool access_on;
     _Atomic int format, level;
 };
 
-static void write_all(int fd, const char *p, size_t n)
-{
-    while (n > 0) {
-        ssize_t done = write(fd, p, n);
+/* Pipes, terminals and sockets may have a reader that does not read. poll(2) promises room for PIPE_BUF bytes there. */
 
-        if (done < 0 && errno == EINTR)
-            continue;
-        if (done < 0)
-            return; /* a full disk loses lines, not requests */
-        p += done;
-        n -= (size_t)done;
+static bool is_writable(int fd, int wait_ms)
+{
+    struct pollfd p = {.fd = fd, .events = POLLOUT};
+
+    return poll(&p, 1, wait_ms) > 0;
+}
+
+/* A piece that ends with a line where it can: others may write to the same pipe. */
+static size_t piece_n(const char *p, size_t n)
+{
+    const char *end = n <= PIPE_BUF ? NULL : memrchr(p, '\n', PIPE_BUF);
+
+    return n <= PIPE_BUF ? n : end != NULL ? (size_t)(end + 1 - p) : PIPE_BUF;
+}
+
+/* As much as there is room for; < 0: failed, and EAGAIN if there is none. Never blocks, for nobody else in this process
+ * writes meanwhile. */
+static ssize_t write_piece(struct log *log, int fd, const char *p, size_t n)
+{
+    ssize_t done = -1;
+
+    pthread_mutex_lock(&log->writing_lock);
+    errno = EAGAIN;
+    if (is_writable(fd, 0))
+        done = write(fd, p, piece_n(p, n));
+    pthread_mutex_unlock(&log->writing_lock);
+    return done;
+}
+
+static bool is_file(int fd)
+{
+    struct stat st;
+
+    return fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
+}
+
+/* A full disk loses lines, not requests. */
+static size_t write_lines(struct log *log, int fd, const char *p, size_t n)
+{
+    bool file = is_file(fd);
+
+    while (n > 0) {
+        ssize_t done = file ? write(fd, p, n) : write_piece(log, fd, p, n);
+
+        if (done < 0 && errno == EAGAIN && !atomic_load(&log->give_up))
+            is_writable(fd, LOOK_MS);
+        else if (done < 0 && errno != EINTR)
+            break;
+        if (done > 0) {
+            p += done;
+            n -= (size_t)done;
+        }
     }
+    return n;
+}
+
+/* From the event loops: they wait for a reader once, and then no more until it reads again. */
+static void write_event(struct log *log, const char *p, size_t n)
+{
+    pthread_mutex_lock(&log->writing_lock);
+    while (n > 0) {
+        log->events_stuck = !is_writable(STDERR_FILENO, log->events_stuck ? 0 : EVENT_WAIT_MS);
+        if (log->events_stuck)
+            break;
+        ssize_t done = write(STDERR_FILENO, p, piece_n(p, n));
+
+        if (done < 0 && errno != EINTR && errno != EAGAIN)
+            break;
+        if (done > 0) {
+            p += done;
+            n -= (size_t)done;
+        }
+    }
+    pthread_mutex_unlock(&log->writing_lock);
 }
 
 static void *run(void *data)
@@ -74,18 +148,19 @@ static void *run(void *data)
         log->writing = full;
         log->pending_n = 0;
         log->dropped = 0;
-        log->busy = true;
         pthread_mutex_unlock(&log->lock);
         if (fd >= 0) {
-            write_all(fd, full, n);
+            size_t left = write_lines(log, fd, full, n);
             close(fd);
+            if (atomic_load(&log->give_up))
+                log->lost += left;
         }
         if (dropped > 0)
             log_event(log, CONF_LOG_WARN, "access log too slow: %llu lines dropped", (unsigned long long)dropped);
         pthread_mutex_lock(&log->lock);
-        log->busy = false;
-        pthread_cond_broadcast(&log->none);
     }
+    log->ended = true;
+    pthread_cond_signal(&log->over);
     pthread_mutex_unlock(&log->lock);
     return NULL;
 }
@@ -102,7 +177,7 @@ static ssize_t on_stderr(void *data, const char *text, size_t n)
     if (bytes_starts(line, noise))
         log_event(data, CONF_LOG_DEBUG, "libh2o: %.*s", (int)line.n, line.p);
     else
-        write_all(STDERR_FILENO, text, n);
+        write_event(data, text, n);
     return (ssize_t)n;
 }
 
@@ -138,39 +213,64 @@ struct log *log_create(void)
     log->fd = -1;
     log->level = CONF_LOG_INFO;
     pthread_mutex_init(&log->lock, NULL);
+    pthread_mutex_init(&log->writing_lock, NULL);
     pthread_cond_init(&log->some, NULL);
-    pthread_cond_init(&log->none, NULL);
+    pthread_cond_init(&log->over, NULL);
     take_stderr(log);
     if (pthread_create(&log->thread, NULL, run, log) != 0)
         abort();
     return log;
 }
 
-void log_destroy(struct log *log)
+static struct timespec in_ms(int64_t ms)
 {
+    struct timespec t;
+
+    clock_gettime(CLOCK_REALTIME, &t);
+    t.tv_sec += ms / 1000;
+    t.tv_nsec += ms % 1000 * 1000000;
+    if (t.tv_nsec >= 1000000000) {
+        t.tv_sec++;
+        t.tv_nsec -= 1000000000;
+    }
+    return t;
+}
+
+/* The thread writes what is pending and ends; past the time it gives up where it is. Should another process have filled
+ * the pipe at the wrong moment, it hangs in write(2), and is left to the process's end. */
+void log_end(struct log *log, int64_t max_ms)
+{
+    struct timespec until = in_ms(max_ms);
+    int late = 0;
+
     pthread_mutex_lock(&log->lock);
     log->stop = true;
     pthread_cond_signal(&log->some);
+    while (!log->ended && late == 0)
+        late = pthread_cond_timedwait(&log->over, &log->lock, &until);
     pthread_mutex_unlock(&log->lock);
-    pthread_join(log->thread, NULL);
+    atomic_store(&log->give_up, true);
+    until = in_ms(2 * LOOK_MS);
+    log->hangs = pthread_timedjoin_np(log->thread, NULL, &until) != 0;
+    if (!log->hangs && log->lost > 0)
+        log_event(log, CONF_LOG_WARN, "access log: the last %zu bytes could not be written", log->lost);
+}
+
+void log_destroy(struct log *log)
+{
+    if (log->hangs)
+        return;
     give_back_stderr(log);
     if (log->fd_is_ours)
         close(log->fd);
     pthread_mutex_destroy(&log->lock);
+    pthread_mutex_destroy(&log->writing_lock);
     pthread_cond_destroy(&log->some);
-    pthread_cond_destroy(&log->none);
+    pthread_cond_destroy(&log->over);
     free(log->path);
     free(log->pending);
     free(log->writing);
     free(log);
-}
-
-void log_flush(struct log *log)
-{
-    pthread_mutex_lock(&log->lock);
-    while (log->pending_n > 0 || log->busy)
-        pthread_cond_wait(&log->none, &log->lock);
-    pthread_mutex_unlock(&log->lock);
 }
 
 static int open_path(const char *path, int *fd, char *err, size_t err_cap)
@@ -433,7 +533,7 @@ void log_event(struct log *log, enum conf_log_level level, const char *format, .
     if (n > (int)sizeof text - 2)
         n = (int)sizeof text - 2;
     text[n++] = '\n';
-    write_all(STDERR_FILENO, text, (size_t)n);
+    write_event(log, text, (size_t)n);
     if (suppressed > 0)
         log_event(log, CONF_LOG_WARN, "%u more events were not logged in the second before", suppressed);
 }

@@ -2,7 +2,8 @@
  * The event log (stderr, one line an event, at most 50 a second) and the access log (one line a request), which a
  * thread of its own writes, so that no event loop waits for a disk.
  *
- * Errors   A log that cannot keep up drops whole lines and says how many once it can write again.
+ * Errors   A log that cannot keep up drops whole lines and says how many once it can write again. Where nobody reads
+ * what is written (a pipe, a terminal), nobody waits for it long.
  * Threads  Any. log_create and log_destroy while there is one thread: what libraries print to stderr goes through the
  * log, too.
  */
@@ -17,13 +18,14 @@
 struct log;
 
 struct log *log_create(void);
-void log_destroy(struct log *log); /* writes out what is pending */
+/* Writes out what is pending, for so long at most; what is left then is lost, and said to be. No line is written any
+ * more, though some may still come. */
+void log_end(struct log *log, int64_t max_ms);
+void log_destroy(struct log *log); /* after log_end */
 
 /* Opens what conf says (0), or says what is wrong (-1) and changes nothing. Reopens the same name, too. */
 int log_configure(struct log *log, const struct conf *conf, char *err, size_t err_cap);
 int log_reopen(struct log *log, char *err, size_t err_cap);
-
-void log_flush(struct log *log); /* until what is pending now has been written */
 
 bool log_access_on(const struct log *log);
 

@@ -18,7 +18,13 @@
 #include "proxy/health.h"
 #include "proxy/worker.h"
 
-enum { TICK_MS = 1000, DRAIN_MAX_MS = 30 * 1000, DRAIN_LOOK_MS = 10 };
+enum {
+    TICK_MS = 1000,
+    DRAIN_MAX_MS = 30 * 1000, /* all in all */
+    DRAIN_LOOK_MS = 10,
+    LOG_MAX_MS = 5000, /* of that, for the rest of the access log */
+    LOG_MIN_MS = 500,
+};
 
 struct server {
     const char *conf_file;
@@ -149,7 +155,7 @@ static void drain(struct server *s, int signal)
         return;
     log_event(s->shared.log, CONF_LOG_INFO, "%s: no new connections, finishing what is in flight",
               signal == SIGTERM ? "SIGTERM" : "SIGINT");
-    s->drain_by.ms = loop_now(s->loop).ms + DRAIN_MAX_MS;
+    s->drain_by.ms = loop_now(s->loop).ms + DRAIN_MAX_MS - LOG_MIN_MS;
     for (unsigned i = 0; i < s->shared.nworkers; i++)
         worker_drain(s->shared.workers[i]);
     s->drain.fire = look_whether_drained;
@@ -277,13 +283,21 @@ static void serve(struct server *s)
     while (!s->done)
         loop_run(s->loop, TICK_MS);
     if (s->forced) {
-        log_event(shared->log, CONF_LOG_WARN, "some requests were not finished after %d s", DRAIN_MAX_MS / 1000);
-        log_flush(shared->log);
+        log_event(shared->log, CONF_LOG_WARN, "some requests were not finished within %d s", DRAIN_MAX_MS / 1000);
+        log_end(shared->log, LOG_MIN_MS);
         _exit(0);
     }
     workers_end(shared);
     for (unsigned i = 0; i < shared->nworkers; i++)
         worker_join(shared->workers[i]);
+}
+
+/* What is left of the drain's time, but no longer than a reader that reads needs. */
+static int64_t log_ms(struct mono_ms drain_by, struct mono_ms now)
+{
+    int64_t left = drain_by.ms + LOG_MIN_MS - now.ms;
+
+    return left < LOG_MIN_MS ? LOG_MIN_MS : left > LOG_MAX_MS ? LOG_MAX_MS : left;
 }
 
 int server_run(const char *conf_file)
@@ -333,12 +347,16 @@ int server_run(const char *conf_file)
 
 stop:
     close(signals);
+    loop_refresh(s.loop);
+    struct mono_ms now = loop_now(s.loop);
+
     timer_disarm(s.loop, &s.tick);
     if (admin_destroy(s.admin)) {
         snapshot_release(s.snapshot);
         destroy_shared(&s.shared);
         loop_destroy(s.loop);
     }
+    log_end(s.shared.log, log_ms(s.drain_by, now));
     log_destroy(s.shared.log);
     curl_global_cleanup();
     return status;

@@ -1,14 +1,19 @@
 """SIGTERM: what was accepted is answered, then the program ends with 0."""
 import json
+import os
 import select
 import signal
 import socket
+import subprocess
 import threading
 import time
 
+import pytest
+
 import client
+import weir
 from origin import Reply
-from weir import SLOW
+from weir import SLOW, base_conf
 
 MINUTE = (("Cache-Control", "max-age=60"),)
 
@@ -267,3 +272,33 @@ def test_a_thread_without_clients_stays_for_what_others_wait_for(origin, start):
         gate.open()
         assert second.response().body == b"fine"
         assert w.wait() == 0
+
+
+@pytest.mark.parametrize("errors", ["apart", "with it"])
+def test_an_output_that_nobody_reads_does_not_hold_it_up(origin, tmp_path, errors):
+    """The access log goes into a pipe that is full (and the events, too): 5 s are given to its reader."""
+    origin.default = lambda q: Reply(b"x", headers=MINUTE)
+    w = weir.Weir(tmp_path, base_conf(origin, log={"access": "-"}))
+    reader, writer = os.pipe()
+    p = subprocess.Popen([weir.BINARY, "run", "-c", w.path], stdout=writer, stderr=subprocess.DEVNULL if errors == "apart" else writer, env=weir.environment())
+    os.close(writer)
+    try:
+        deadline = time.monotonic() + 10 * SLOW
+        while True:
+            try:
+                k = client.Http1(w.address)
+                break
+            except OSError:
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+        for _ in range(400):
+            assert k.get("/x", [("User-Agent", "u" * 400)]).status == 200
+        k.close()
+        begun = time.monotonic()
+        p.send_signal(signal.SIGTERM)
+        assert p.wait(20 * SLOW) == 0
+        assert time.monotonic() - begun > 3, "the reader was given no time"
+    finally:
+        p.kill()
+        p.wait()
+        os.close(reader)

@@ -8,14 +8,17 @@
 
 #include <fcntl.h>
 #include <jansson.h>
+#include <poll.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "proxy/log.h"
 
-enum { VALUE_MAX = 2048 };
+enum { VALUE_MAX = 2048, WAIT_MS = 60000 };
 
 static char dir[64], path[128];
 
@@ -61,6 +64,7 @@ static char *line_of(enum conf_log_format format, const struct access_line *a)
 
     configure(log, path, format);
     log_access(log, a);
+    log_end(log, WAIT_MS);
     log_destroy(log);
     char *text = contents(path);
 
@@ -160,6 +164,126 @@ static void combined_lines_end(void **state)
     free(text);
 }
 
+static int64_t now_ms(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * INT64_C(1000) + t.tv_nsec / 1000000;
+}
+
+/* The program's own standard output or error is a pipe that nobody reads. Returns the other end. */
+static int make_pipe(int fd, int *saved)
+{
+    int ends[2];
+
+    assert_int_equal(pipe(ends), 0);
+    *saved = dup(fd);
+    assert_int_equal(dup2(ends[1], fd), fd);
+    close(ends[1]);
+    return ends[0];
+}
+
+static void restore(int fd, int saved)
+{
+    dup2(saved, fd);
+    close(saved);
+}
+
+static void write_many(struct log *log, unsigned n)
+{
+    struct access_line a = line_with(repeated('a', 100));
+
+    while (n-- > 0)
+        log_access(log, &a);
+}
+
+/* Nobody waits for a reader that does not read longer than was said; lines that it took are whole. */
+static void unread_output_is_given_up(void **state)
+{
+    int saved, reader;
+    struct log *log = log_create();
+    (void)state;
+
+    fflush(stdout);
+    reader = make_pipe(STDOUT_FILENO, &saved);
+    configure(log, "-", CONF_LOG_JSON);
+    write_many(log, 1000);
+    int64_t begun = now_ms();
+
+    log_end(log, 300);
+    log_destroy(log);
+    int64_t took = now_ms() - begun;
+
+    restore(STDOUT_FILENO, saved);
+    assert_true(took >= 300 && took < 5000);
+    char *text = calloc(1, 1 << 20);
+    ssize_t n = read(reader, text, 1 << 20);
+
+    assert_true(n > 0);
+    assert_int_equal(text[n - 1], '\n');
+    close(reader);
+    free(text);
+}
+
+static void *read_all(void *data)
+{
+    static char sink[4096];
+    size_t n = 0;
+    ssize_t got;
+
+    for (int fd = *(int *)data; (got = read(fd, sink, sizeof sink)) > 0; n += (size_t)got)
+        poll(NULL, 0, 1);
+    return (void *)n;
+}
+
+/* A reader that is merely slow gets everything. */
+static void slowly_read_output_is_waited_for(void **state)
+{
+    int saved, reader;
+    struct log *log = log_create();
+    struct access_line a = line_with(repeated('a', 100));
+    char *text = line_of(CONF_LOG_JSON, &a);
+    pthread_t thread;
+    void *n;
+    (void)state;
+
+    fflush(stdout);
+    reader = make_pipe(STDOUT_FILENO, &saved);
+    configure(log, "-", CONF_LOG_JSON);
+    pthread_create(&thread, NULL, read_all, &reader);
+    write_many(log, 1000);
+    log_end(log, WAIT_MS);
+    log_destroy(log);
+    restore(STDOUT_FILENO, saved);
+    pthread_join(thread, &n);
+    assert_int_equal((size_t)n, 1000 * strlen(text));
+    close(reader);
+    free(text);
+}
+
+/* Events come from the event loops: an unread standard error may hold them up once, for a moment. */
+static void unread_events_are_dropped(void **state)
+{
+    int saved, reader;
+    struct log *log = log_create();
+    (void)state;
+
+    reader = make_pipe(STDERR_FILENO, &saved);
+    fcntl(reader, F_SETPIPE_SZ, 4096);
+    int64_t begun = now_ms();
+
+    for (int i = 0; i < 40; i++)
+        log_event(log, CONF_LOG_ERROR, "%0*d", 900, i);
+    int64_t took = now_ms() - begun;
+
+    log_end(log, WAIT_MS);
+    log_destroy(log);
+    restore(STDERR_FILENO, saved);
+    close(reader);
+    assert_true(took < 1000);
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, make_dir, remove_dir)
@@ -167,6 +291,9 @@ int main(void)
         TEST(json_lines_are_json),
         TEST(long_values_are_cut),
         TEST(combined_lines_end),
+        TEST(unread_output_is_given_up),
+        TEST(slowly_read_output_is_waited_for),
+        TEST(unread_events_are_dropped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
