@@ -27,7 +27,7 @@ struct conf_mark { /* where in the files something was said */
 
 struct conf_certificate {
     const char *certificate, *key; /* resolved file names */
-    struct conf_mark mark;
+    struct conf_mark certificate_mark, key_mark;
 };
 
 struct conf_tls {
@@ -36,6 +36,7 @@ struct conf_tls {
     int min_version;          /* TLS1_2_VERSION or TLS1_3_VERSION, as OpenSSL's numbers (0x0303, 0x0304) */
     const char *ciphersuites; /* NULL: default. Of the first map of a list, like min_version */
     const char *ciphers;
+    struct conf_mark ciphersuites_mark, ciphers_mark; /* where there are any */
 };
 
 struct conf_listen {
@@ -111,6 +112,7 @@ struct conf {
     const char *file;
     unsigned threads; /* >= 1; auto is resolved to the usable CPUs */
     const char *user; /* NULL: stay */
+    struct conf_mark user_mark;
 
     struct conf_listen *listens;
     size_t nlistens; /* >= 1 */
@@ -120,11 +122,15 @@ struct conf {
     bool expose_health;
 
     const char *access_log; /* NULL: off; "-": stdout; else a file name */
+    struct conf_mark access_mark;
     enum conf_log_format access_format;
     enum conf_log_level log_level;
 
     size_t memory_bytes, memory_object_bytes_max;
     unsigned memory_shards; /* 0: auto; else a power of two */
+
+    const char **files; /* all that a reload reads: of the configuration, tokens, certificates and keys */
+    size_t nfiles;
 
     struct conf_tier *tiers;
     size_t ntiers;
@@ -155,6 +161,10 @@ struct conf_errors {
 /* 0 and *out, or -1 and *errors (at least one, sorted by file and line in the order read). conf_errors_free in any
  * case. */
 int conf_load(const char *file, struct conf **out, struct conf_errors *errors);
+/* The same with a check of what conf/ does not know about (certificates), so that what it finds comes in the same go.
+ * It is called although there may be errors already: what was wrong or missing is NULL or a default. */
+typedef void conf_check(const struct conf *conf, struct conf_errors *errors);
+int conf_load_with(const char *file, conf_check *check, struct conf **out, struct conf_errors *errors);
 /* One more, for what only comes to light when the snapshot is put to use (an address in use, a bad certificate).
  * Copies. */
 void conf_errors_add(struct conf_errors *errors, struct conf_mark mark, const char *format, ...)

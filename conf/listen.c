@@ -31,12 +31,18 @@ static void read_address(struct loader *l, const struct node *value, void *into)
 
 static void read_certificate(struct loader *l, const struct node *value, void *into)
 {
-    ((struct tls_reading *)into)->certificate->certificate = conf_file_read(l, value);
+    struct conf_certificate *c = ((struct tls_reading *)into)->certificate;
+
+    c->certificate = conf_file_read(l, value);
+    c->certificate_mark = value->mark;
 }
 
 static void read_key(struct loader *l, const struct node *value, void *into)
 {
-    ((struct tls_reading *)into)->certificate->key = conf_file_read(l, value);
+    struct conf_certificate *c = ((struct tls_reading *)into)->certificate;
+
+    c->key = conf_file_read(l, value);
+    c->key_mark = value->mark;
 }
 
 static bool in_first(struct loader *l, const struct node *value, const struct tls_reading *r)
@@ -68,7 +74,7 @@ static void read_ciphersuites(struct loader *l, const struct node *value, void *
     struct bytes word;
 
     if (in_first(l, value, r) && conf_word_read(l, value, "OpenSSL's names, such as TLS_AES_128_GCM_SHA256", &word))
-        r->tls->ciphersuites = arena_dup(l->keep, word);
+        r->tls->ciphersuites = arena_dup(l->keep, word), r->tls->ciphersuites_mark = value->mark;
 }
 
 static void read_ciphers(struct loader *l, const struct node *value, void *into)
@@ -77,7 +83,7 @@ static void read_ciphers(struct loader *l, const struct node *value, void *into)
     struct bytes word;
 
     if (in_first(l, value, r) && conf_word_read(l, value, "OpenSSL's names, such as ECDHE+AESGCM", &word))
-        r->tls->ciphers = arena_dup(l->keep, word);
+        r->tls->ciphers = arena_dup(l->keep, word), r->tls->ciphers_mark = value->mark;
 }
 
 static const struct conf_key tls_table[] = {
@@ -108,7 +114,6 @@ static void read_tls(struct loader *l, const struct node *value, void *into)
         struct conf_certificate *c = &tls->certificates[tls->ncertificates];
         struct tls_reading r = {.tls = tls, .certificate = c, .first = tls->ncertificates == 0};
 
-        c->mark = map->mark;
         conf_keys_read(l, &tls_keys, map, &r);
         tls->ncertificates++;
     }

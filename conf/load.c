@@ -120,7 +120,7 @@ static void sort_errors(struct loader *l)
         errors->v[i] = ranked[i].error;
 }
 
-int conf_load(const char *file, struct conf **out, struct conf_errors *errors)
+int conf_load_with(const char *file, conf_check *check, struct conf **out, struct conf_errors *errors)
 {
     struct loader l = {.keep = arena_create(), .scratch = arena_create(), .errors = errors};
     int failed;
@@ -134,6 +134,8 @@ int conf_load(const char *file, struct conf **out, struct conf_errors *errors)
     if (l.documents != NULL && make_room(&l)) {
         read_sections(&l);
         check_whole(&l);
+        if (check != NULL)
+            check(l.conf, errors);
     }
     sort_errors(&l);
     failed = errors->n > 0;
@@ -143,4 +145,9 @@ int conf_load(const char *file, struct conf **out, struct conf_errors *errors)
     else
         *out = l.conf;
     return failed ? -1 : 0;
+}
+
+int conf_load(const char *file, struct conf **out, struct conf_errors *errors)
+{
+    return conf_load_with(file, NULL, out, errors);
 }

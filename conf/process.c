@@ -54,6 +54,7 @@ static void read_user(struct loader *l, const struct node *value, void *into)
     if (!conf_word_read(l, value, "a user's name, such as nobody", &name))
         return;
     conf->user = arena_dup(l->keep, name);
+    conf->user_mark = value->mark;
     if (geteuid() == 0 && getpwnam(conf->user) == NULL)
         conf_problem(l, value->mark, "'user': this system has no user '%s'; expected one such as nobody",
                      conf_show(l, name));
@@ -67,6 +68,7 @@ static void read_access(struct loader *l, const struct node *value, void *into)
 
     if (!conf_word_read(l, value, example, &name))
         return;
+    conf->access_mark = value->mark;
     if (bytes_eq(name, BYTES_LIT("on")))
         conf_expected(l, value, example);
     else if (bytes_eq(name, BYTES_LIT("-")))

@@ -212,10 +212,11 @@ const char *conf_file_read(struct loader *l, const struct node *value)
         return NULL;
     file = source_resolve(l->keep, value->mark.file, name);
     wrong = source_check(file);
-    if (wrong != NULL)
-        conf_problem(l, value->mark, "'%s': cannot read '%s': %s", conf_show(l, bytes_of(value->name)),
-                     conf_show(l, bytes_of(file)), wrong);
-    return file;
+    if (wrong == NULL)
+        return file;
+    conf_problem(l, value->mark, "'%s': cannot read '%s': %s", conf_show(l, bytes_of(value->name)),
+                 conf_show(l, bytes_of(file)), wrong);
+    return NULL;
 }
 
 static bool has_word(const struct words *words, struct bytes word)

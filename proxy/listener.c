@@ -166,29 +166,26 @@ static struct listener *open_listener(struct listeners *all, const struct conf_l
     return l;
 }
 
-/* The text begins with the file's name. */
-static const struct conf_mark *mark_of(const struct conf_tls *tls, const char *err)
+static struct tls *load_tls(const struct conf_tls *conf, struct conf_errors *errors)
 {
-    for (size_t i = 0; i < tls->ncertificates; i++) {
-        const struct conf_certificate *c = &tls->certificates[i];
-        size_t certificate_n = strlen(c->certificate), key_n = strlen(c->key);
-        if ((strncmp(err, c->certificate, certificate_n) == 0 && err[certificate_n] == ':') ||
-            (strncmp(err, c->key, key_n) == 0 && err[key_n] == ':'))
-            return &c->mark;
-    }
-    return &tls->certificates[0].mark;
+    char err[1024];
+    size_t before = errors->n;
+    struct tls *tls = tls_create(conf, err, sizeof(err));
+
+    if (tls == NULL)
+        tls_check(conf, errors);
+    if (tls == NULL && errors->n == before)
+        conf_errors_add(errors, conf->certificates[0].certificate_mark, "%s", err);
+    return tls;
 }
 
 static bool prepare_one(struct listeners *all, const struct conf_listen *conf, struct conf_errors *errors)
 {
     struct tls *tls = NULL;
     struct listener *l = NULL;
-    char err[1024];
 
-    if (conf->tls != NULL && (tls = tls_create(conf->tls, err, sizeof(err))) == NULL) {
-        conf_errors_add(errors, *mark_of(conf->tls, err), "%s", err);
+    if (conf->tls != NULL && (tls = load_tls(conf->tls, errors)) == NULL)
         return false;
-    }
     l = open_listener(all, conf, errors);
     if (l == NULL) {
         tls_release(tls);

@@ -284,7 +284,8 @@ static int open_path(const char *path, int *fd, char *err, size_t err_cap)
     }
     *fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0640);
     if (*fd < 0) {
-        snprintf(err, err_cap, "%s: %s", path, strerror(errno));
+        snprintf(err, err_cap, "cannot open the access log '%s': %s%s", path, strerror(errno),
+                 errno == EACCES ? "; it and its directory must be writable by the user that weir runs as" : "");
         return -1;
     }
     return 0;
@@ -310,10 +311,14 @@ static void switch_to(struct log *log, const char *path, int fd)
 
 int log_configure(struct log *log, const struct conf *conf, char *err, size_t err_cap)
 {
+    const struct conf_mark *mark = &conf->access_mark;
+    char why[512];
     int fd;
 
-    if (open_path(conf->access_log, &fd, err, err_cap) != 0)
+    if (open_path(conf->access_log, &fd, why, sizeof why) != 0) {
+        snprintf(err, err_cap, "%s:%u:%u: %s", mark->file, mark->line, mark->column, why);
         return -1;
+    }
     atomic_store(&log->format, conf->access_format);
     atomic_store(&log->level, conf->log_level);
     switch_to(log, conf->access_log, fd);

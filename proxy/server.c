@@ -16,6 +16,7 @@
 
 #include "proxy/admin.h"
 #include "proxy/health.h"
+#include "proxy/tls.h"
 #include "proxy/worker.h"
 
 enum {
@@ -306,7 +307,7 @@ int server_run(const char *conf_file)
     struct conf_errors errors = {NULL, 0};
     struct conf *conf;
     char err[512];
-    int status = 1, failed = conf_load(conf_file, &conf, &errors);
+    int status = 1, failed = conf_load_with(conf_file, tls_check_all, &conf, &errors);
 
     conf_errors_print(&errors, stderr);
     conf_errors_free(&errors);
@@ -326,10 +327,8 @@ int server_run(const char *conf_file)
         abort();
     snapshot_connect(s.snapshot, s.shared.backends);
     s.admin = admin_create(&s.shared, s.loop);
-    if (prepare_listeners(&s, conf) != 0) {
-        status = 2;
+    if (prepare_listeners(&s, conf) != 0)
         goto stop;
-    }
     listeners_commit(s.shared.listeners);
     if (admin_apply(s.admin, s.snapshot, err, sizeof err) != 0 ||
         log_configure(s.shared.log, conf, err, sizeof err) != 0) {

@@ -231,12 +231,10 @@ static void fail(struct text err, const char *file, const char *what, const char
 static const char *reason(void)
 {
     unsigned long e = ERR_peek_error();
-    const char *text = NULL;
 
     if (ERR_GET_LIB(e) == ERR_LIB_SYS)
         return strerror(ERR_GET_REASON(e));
-    text = ERR_reason_error_string(ERR_peek_last_error());
-    return text;
+    return ERR_reason_error_string(e);
 }
 
 static int no_password(char *buf, int size, int writing, void *data)
@@ -247,8 +245,13 @@ static int no_password(char *buf, int size, int writing, void *data)
 
 static bool load_key(SSL_CTX *ctx, const struct conf_certificate *files, struct text err)
 {
+    ERR_clear_error();
+    SSL_CTX_set_default_passwd_cb(ctx, no_password);
     bool loaded = SSL_CTX_use_PrivateKey_file(ctx, files->key, SSL_FILETYPE_PEM) == 1;
     unsigned long e = ERR_peek_last_error();
+
+    if (loaded && SSL_CTX_get0_certificate(ctx) == NULL)
+        return true;
 
     if (loaded && SSL_CTX_check_private_key(ctx) == 1)
         return true;
@@ -259,30 +262,32 @@ static bool load_key(SSL_CTX *ctx, const struct conf_certificate *files, struct 
     return false;
 }
 
-static bool load_files(SSL_CTX *ctx, const struct conf_certificate *files, struct text err)
+static bool load_certificate(SSL_CTX *ctx, const struct conf_certificate *files, struct text err)
 {
     ERR_clear_error();
     SSL_CTX_set_default_passwd_cb(ctx, no_password);
-    if (SSL_CTX_use_certificate_chain_file(ctx, files->certificate) != 1) {
-        fail(err, files->certificate, "cannot be used as a certificate", reason());
-        return false;
-    }
-    return load_key(ctx, files, err);
+    if (SSL_CTX_use_certificate_chain_file(ctx, files->certificate) == 1)
+        return true;
+    fail(err, files->certificate, "cannot be used as a certificate", reason());
+    return false;
 }
 
 static bool set_ciphers(SSL_CTX *ctx, const struct conf_tls *conf, struct text err)
 {
     const char *ciphers = conf->ciphers == NULL ? DEFAULT_CIPHERS : conf->ciphers;
 
-    if (SSL_CTX_set_cipher_list(ctx, ciphers) != 1) {
-        fail(err, ciphers, "no usable TLS 1.2 cipher", NULL);
-        return false;
-    }
-    if (conf->ciphersuites != NULL && SSL_CTX_set_ciphersuites(ctx, conf->ciphersuites) != 1) {
-        fail(err, conf->ciphersuites, "not a list of TLS 1.3 cipher suites", NULL);
-        return false;
-    }
-    return true;
+    if (SSL_CTX_set_cipher_list(ctx, ciphers) == 1)
+        return true;
+    fail(err, ciphers, "no usable TLS 1.2 cipher", NULL);
+    return false;
+}
+
+static bool set_ciphersuites(SSL_CTX *ctx, const struct conf_tls *conf, struct text err)
+{
+    if (conf->ciphersuites == NULL || SSL_CTX_set_ciphersuites(ctx, conf->ciphersuites) == 1)
+        return true;
+    fail(err, conf->ciphersuites, "not a list of TLS 1.3 cipher suites", NULL);
+    return false;
 }
 
 static bool set_up(SSL_CTX *ctx)
@@ -305,7 +310,8 @@ static SSL_CTX *make_context(const struct conf_tls *conf, const struct conf_cert
     if (ctx == NULL || !set_up(ctx) ||
         SSL_CTX_set_min_proto_version(ctx, conf->min_version == 0 ? TLS1_2_VERSION : conf->min_version) != 1)
         fail(err, files->certificate, "OpenSSL cannot make a context", reason());
-    else if (set_ciphers(ctx, conf, err) && load_files(ctx, files, err))
+    else if (set_ciphers(ctx, conf, err) && set_ciphersuites(ctx, conf, err) && load_certificate(ctx, files, err) &&
+             load_key(ctx, files, err))
         return ctx;
     SSL_CTX_free(ctx);
     return NULL;
@@ -364,6 +370,39 @@ struct tls *tls_create(const struct conf_tls *conf, char *err, size_t err_cap)
     atomic_init(&t->refs, 1);
     t->ctx = ctx;
     return t;
+}
+
+static void check_files(const struct conf_certificate *files, struct text err, struct conf_errors *errors)
+{
+    SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
+
+    if (ctx != NULL && files->certificate != NULL && !load_certificate(ctx, files, err))
+        conf_errors_add(errors, files->certificate_mark, "%s", err.p);
+    if (ctx != NULL && files->key != NULL && !load_key(ctx, files, err))
+        conf_errors_add(errors, files->key_mark, "%s", err.p);
+    SSL_CTX_free(ctx);
+}
+
+void tls_check(const struct conf_tls *conf, struct conf_errors *errors)
+{
+    char memory[1024];
+    struct text err = {memory, sizeof(memory)};
+    SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
+
+    if (ctx != NULL && !set_ciphers(ctx, conf, err))
+        conf_errors_add(errors, conf->ciphers_mark, "%s", err.p);
+    if (ctx != NULL && !set_ciphersuites(ctx, conf, err))
+        conf_errors_add(errors, conf->ciphersuites_mark, "%s", err.p);
+    SSL_CTX_free(ctx);
+    for (size_t i = 0; i < conf->ncertificates; i++)
+        check_files(&conf->certificates[i], err, errors);
+}
+
+void tls_check_all(const struct conf *conf, struct conf_errors *errors)
+{
+    for (size_t i = 0; i < conf->nlistens; i++)
+        if (conf->listens[i].tls != NULL)
+            tls_check(conf->listens[i].tls, errors);
 }
 
 struct tls *tls_retain(struct tls *t)

@@ -1,5 +1,6 @@
 """The configuration's errors, `weir check` and `weir explain`."""
 import re
+import socket
 import textwrap
 
 import pytest
@@ -241,6 +242,48 @@ def test_relative_names_are_relative_to_the_file_that_names_them(tmp_path, certi
     (tmp_path / "etc" / "weir.conf").write_text(text)
     r = weir.run("check", "-c", "etc/weir.conf", cwd=tmp_path)
     assert r.returncode == 0, r.stderr
+
+
+def test_all_errors_of_certificates_come_in_the_same_go_from_check_and_run(tmp_path, certificates):
+    one, two = certificates["api.test"], certificates["other.test"]
+    (tmp_path / "junk").write_text("junk")
+    text = f"""
+    listen:
+      - address: 127.0.0.1:8081
+        tls: {{ certificate: junk, key: junk }}
+      - address: 127.0.0.1:8082
+        tls:
+          - certificate: {one.certificate}
+            key: {one.key}
+            ciphers: NOPE
+            ciphersuites: NONE
+          - certificate: {one.certificate}
+            key: {two.key}
+          - certificate: none.crt
+            key: {two.key}
+    bogus: 1
+    backends: {{ api: {{ servers: [http://127.0.0.1:9000] }} }}
+    routes: [{{ path: /**, backend: api }}]
+    """
+    errors = errors_of(tmp_path, text)
+    assert [e[1:3] for e in errors] == [(4, 25), (4, 36), (9, 18), (10, 23), (12, 14), (13, 22), (15, 1)], errors
+    r = weir.run("run", "-c", "weir.conf", cwd=tmp_path)
+    assert r.returncode == 2 and r.stderr == "".join(f"{f}:{l}:{c}: {t}\n" for f, l, c, t in errors)
+
+
+def test_what_is_no_fault_of_the_configuration_ends_with_1_and_its_place(tmp_path):
+    """An address in use, public or admin, and a log that cannot be opened."""
+    free, admin = weir.free_port(), weir.free_port()
+    with socket.create_server(("127.0.0.1", 0)) as s:
+        taken = s.getsockname()[1]
+        for listen, other, log, at, says in ((taken, admin, "log", (2, 10), "use"), (free, taken, "log", (3, 19), "use"),
+                                             (free, admin, "/nowhere/at/all.log", (4, 16), "No such file")):
+            text = (f"\nlisten: [{{ address: 127.0.0.1:{listen} }}]\nadmin: {{ address: 127.0.0.1:{other} }}\nlog: {{ access: {log} }}\n" + MINIMAL.split("\n", 2)[2])
+            (tmp_path / "weir.conf").write_text(text)
+            r = weir.run("run", "-c", "weir.conf", cwd=tmp_path)
+            m = re.match(r"weir\.conf:(\d+):(\d+): (.*)\n$", r.stderr)
+            assert r.returncode == 1 and m and says in m[3], (r.returncode, r.stderr)
+            assert (int(m[1]), int(m[2])) == at, r.stderr
 
 
 def test_run_with_a_bad_file_starts_nothing_and_says_the_same(tmp_path):

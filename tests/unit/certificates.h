@@ -52,7 +52,8 @@ static inline void certificates_end(struct certificates *c)
 static inline struct conf_certificate certificates_make(struct certificates *c, const char *name, const char *sans)
 {
     char file[64];
-    struct conf_certificate out = {.mark = {"test.conf", c->n + 1, 1}};
+    struct conf_certificate out = {.certificate_mark = {"test.conf", c->n + 1, 1},
+                                   .key_mark = {"test.conf", c->n + 1, 2}};
     EVP_PKEY *key = EVP_EC_gen("P-256");
     X509 *x = X509_new();
     X509_NAME *subject = X509_get_subject_name(x);

@@ -129,7 +129,8 @@ static void begin_site(struct site *site)
     site->certificates[0] = certificates_make(&site->files, "a", "DNS:a.example");
     site->certificates[1] = certificates_make(&site->files, "wild", "DNS:*.c.example,DNS:b.example");
     site->certificates[2] = certificates_make(&site->files, "exact", "DNS:x.c.example");
-    site->conf = (struct conf_tls){site->certificates, 3, TLS1_2_VERSION, NULL, NULL};
+    site->conf =
+        (struct conf_tls){.certificates = site->certificates, .ncertificates = 3, .min_version = TLS1_2_VERSION};
 }
 
 static void end_site(struct site *site)
