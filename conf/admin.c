@@ -66,6 +66,7 @@ static void read_token_file(struct loader *l, const struct node *value, void *in
     if (!conf_word_read(l, value, "a file name, such as admin.token", &name))
         return;
     file = source_resolve(l->keep, value->mark.file, name);
+    conf->admin_token_file = file;
     wrong = source_read(l->scratch, file, TOKEN_MAX_BYTES, false, &source);
     if (wrong == NULL) {
         token = without_newline(source.text);

@@ -119,6 +119,7 @@ struct conf {
 
     struct conf_listen *admin; /* NULL: off. No tls */
     const char *admin_token;   /* NULL: none. Read from token_file, without the trailing newline */
+    const char *admin_token_file;
     bool expose_health;
 
     const char *access_log; /* NULL: off; "-": stdout; else a file name */
@@ -129,7 +130,7 @@ struct conf {
     size_t memory_bytes, memory_object_bytes_max;
     unsigned memory_shards; /* 0: auto; else a power of two */
 
-    const char **files; /* all that a reload reads: of the configuration, tokens, certificates and keys */
+    const char **files; /* the main one, then those that it includes */
     size_t nfiles;
 
     struct conf_tier *tiers;

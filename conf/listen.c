@@ -33,7 +33,7 @@ static void read_certificate(struct loader *l, const struct node *value, void *i
 {
     struct conf_certificate *c = ((struct tls_reading *)into)->certificate;
 
-    c->certificate = conf_file_read(l, value);
+    c->certificate = conf_secret_file_read(l, value);
     c->certificate_mark = value->mark;
 }
 
@@ -41,7 +41,7 @@ static void read_key(struct loader *l, const struct node *value, void *into)
 {
     struct conf_certificate *c = ((struct tls_reading *)into)->certificate;
 
-    c->key = conf_file_read(l, value);
+    c->key = conf_secret_file_read(l, value);
     c->key_mark = value->mark;
 }
 

@@ -80,6 +80,15 @@ static void check_whole(struct loader *l)
     conf_check_routes(l);
 }
 
+static void list_files(struct loader *l)
+{
+    struct conf *conf = l->conf;
+
+    conf->files = arena_array(l->keep, l->ndocuments, sizeof(*conf->files));
+    for (const struct document *d = l->documents; d != NULL; d = d->next)
+        conf->files[conf->nfiles++] = d->file;
+}
+
 struct ranked {
     struct conf_error error;
     size_t file, nth; /* in the order read, and reported */
@@ -134,6 +143,7 @@ int conf_load_with(const char *file, conf_check *check, struct conf **out, struc
     if (l.documents != NULL && make_room(&l)) {
         read_sections(&l);
         check_whole(&l);
+        list_files(&l);
         if (check != NULL)
             check(l.conf, errors);
     }

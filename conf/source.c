@@ -117,3 +117,8 @@ const char *source_check(const char *file)
         close(fd);
     return wrong;
 }
+
+bool source_is_forbidden(const char *file)
+{
+    return access(file, R_OK) != 0 && errno == EACCES;
+}

@@ -6,6 +6,7 @@
 #ifndef WEIR_CONF_SOURCE_H
 #define WEIR_CONF_SOURCE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "conf/arena.h"
@@ -23,5 +24,6 @@ const char *source_read(struct arena *arena, const char *file, size_t bytes_max,
 
 /* Is it a regular file that can be read? */
 const char *source_check(const char *file);
+bool source_is_forbidden(const char *file); /* it may be there, but may not be read */
 
 #endif

@@ -203,7 +203,7 @@ bool conf_name_check(struct loader *l, const struct node *key)
     return false;
 }
 
-const char *conf_file_read(struct loader *l, const struct node *value)
+static const char *file_read(struct loader *l, const struct node *value, bool is_secret)
 {
     struct bytes name;
     const char *file, *wrong;
@@ -212,11 +212,21 @@ const char *conf_file_read(struct loader *l, const struct node *value)
         return NULL;
     file = source_resolve(l->keep, value->mark.file, name);
     wrong = source_check(file);
-    if (wrong == NULL)
+    if (wrong == NULL || (is_secret && source_is_forbidden(file)))
         return file;
     conf_problem(l, value->mark, "'%s': cannot read '%s': %s", conf_show(l, bytes_of(value->name)),
                  conf_show(l, bytes_of(file)), wrong);
     return NULL;
+}
+
+const char *conf_file_read(struct loader *l, const struct node *value)
+{
+    return file_read(l, value, false);
+}
+
+const char *conf_secret_file_read(struct loader *l, const struct node *value)
+{
+    return file_read(l, value, true);
 }
 
 static bool has_word(const struct words *words, struct bytes word)

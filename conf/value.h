@@ -21,6 +21,8 @@ bool conf_name_check(struct loader *l, const struct node *key);
 
 /* A file's name, resolved; a regular file that can be read (reported when not). NULL when it is not a word. */
 const char *conf_file_read(struct loader *l, const struct node *value);
+/* The same, but whether it may be read is left to who reads it: a reload, which is no longer root's, may do without. */
+const char *conf_secret_file_read(struct loader *l, const struct node *value);
 
 /* NULL, or what is wrong with a word of a list. May change the word (it is a copy of the list's own). */
 typedef const char *conf_word_check(struct loader *l, struct bytes *word);

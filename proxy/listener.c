@@ -32,8 +32,9 @@ struct listener {
 
 struct listeners {
     unsigned nthreads;
-    pthread_mutex_t lock;   /* the list, tls and removed: threads read them in listener_thread_sync */
-    struct listener *first; /* nodes stay until listeners_destroy, for threads hold them */
+    struct conf_errors warnings; /* of the last prepare */
+    pthread_mutex_t lock;        /* the list, tls and removed: threads read them in listener_thread_sync */
+    struct listener *first;      /* nodes stay until listeners_destroy, for threads hold them */
 };
 
 /* Sockets */
@@ -166,17 +167,51 @@ static struct listener *open_listener(struct listeners *all, const struct conf_l
     return l;
 }
 
-static struct tls *load_tls(const struct conf_tls *conf, struct conf_errors *errors)
+/* The first of its files that the process may not read. */
+static const char *forbidden_file(const struct conf_tls *conf, const struct conf_mark **mark)
+{
+    for (size_t i = 0; i < conf->ncertificates; i++) {
+        const struct conf_certificate *c = &conf->certificates[i];
+        const char *files[] = {c->certificate, c->key};
+
+        for (size_t k = 0; k < 2; k++) {
+            *mark = k == 0 ? &c->certificate_mark : &c->key_mark;
+            if (access(files[k], R_OK) != 0 && errno == EACCES)
+                return files[k];
+        }
+    }
+    return NULL;
+}
+
+/* A key is often root's alone, and a reload is no longer root: that must not stand in the way of new routes. */
+static struct tls *keep_tls(struct listeners *all, const struct conf_listen *conf)
+{
+    const struct listener *l = find(all, conf->address);
+    const struct conf_mark *mark;
+    const char *file = NULL;
+
+    if (l == NULL || l->tls == NULL || !tls_is_of(l->tls, conf->tls) ||
+        (file = forbidden_file(conf->tls, &mark)) == NULL)
+        return NULL;
+    conf_errors_add(&all->warnings, *mark, "cannot read '%s': %s; the certificates that were loaded before stay in use",
+                    file, strerror(EACCES));
+    return tls_retain(l->tls);
+}
+
+static struct tls *load_tls(struct listeners *all, const struct conf_listen *conf, struct conf_errors *errors)
 {
     char err[1024];
     size_t before = errors->n;
-    struct tls *tls = tls_create(conf, err, sizeof(err));
+    struct tls *tls = tls_create(conf->tls, err, sizeof(err));
 
     if (tls == NULL)
-        tls_check(conf, errors);
-    if (tls == NULL && errors->n == before)
-        conf_errors_add(errors, conf->certificates[0].certificate_mark, "%s", err);
-    return tls;
+        tls = keep_tls(all, conf);
+    if (tls != NULL)
+        return tls;
+    tls_check(conf->tls, errors);
+    if (errors->n == before)
+        conf_errors_add(errors, conf->tls->certificates[0].certificate_mark, "%s", err);
+    return NULL;
 }
 
 static bool prepare_one(struct listeners *all, const struct conf_listen *conf, struct conf_errors *errors)
@@ -184,7 +219,7 @@ static bool prepare_one(struct listeners *all, const struct conf_listen *conf, s
     struct tls *tls = NULL;
     struct listener *l = NULL;
 
-    if (conf->tls != NULL && (tls = load_tls(conf->tls, errors)) == NULL)
+    if (conf->tls != NULL && (tls = load_tls(all, conf, errors)) == NULL)
         return false;
     l = open_listener(all, conf, errors);
     if (l == NULL) {
@@ -201,12 +236,18 @@ int listeners_prepare(struct listeners *all, const struct conf *conf, struct con
 {
     bool ok = true;
 
+    conf_errors_free(&all->warnings);
     for (size_t i = 0; i < conf->nlistens; i++)
         ok &= prepare_one(all, &conf->listens[i], errors);
     if (ok)
         return 0;
     listeners_abort(all);
     return -1;
+}
+
+const struct conf_errors *listeners_warnings(const struct listeners *all)
+{
+    return &all->warnings;
 }
 
 static void commit_one(struct listener *l)
@@ -257,6 +298,7 @@ void listeners_destroy(struct listeners *all)
         free_listener(l, all->nthreads);
     }
     pthread_mutex_destroy(&all->lock);
+    conf_errors_free(&all->warnings);
     free(all);
 }
 

@@ -23,6 +23,8 @@ struct listeners *listeners_create(unsigned nthreads);
  * prepare does all that can fail; commit takes effect for new connections at once in all threads; abort takes prepare
  * back. A unix path that exists is taken over only if it is a socket nobody listens on. */
 int listeners_prepare(struct listeners *all, const struct conf *conf, struct conf_errors *errors);
+/* What prepare let pass: certificates that may no longer be read, and stay as they were loaded. */
+const struct conf_errors *listeners_warnings(const struct listeners *all);
 void listeners_commit(struct listeners *all);
 void listeners_abort(struct listeners *all);
 

@@ -309,19 +309,27 @@ static void switch_to(struct log *log, const char *path, int fd)
     free(old_path);
 }
 
+/* Only the main thread changes the path, so it reads it without the lock. */
+static bool is_open(const struct log *log, const char *path)
+{
+    return path != NULL && log->path != NULL && strcmp(path, log->path) == 0;
+}
+
 int log_configure(struct log *log, const struct conf *conf, char *err, size_t err_cap)
 {
     const struct conf_mark *mark = &conf->access_mark;
     char why[512];
     int fd;
 
-    if (open_path(conf->access_log, &fd, why, sizeof why) != 0) {
-        snprintf(err, err_cap, "%s:%u:%u: %s", mark->file, mark->line, mark->column, why);
-        return -1;
+    if (!is_open(log, conf->access_log)) {
+        if (open_path(conf->access_log, &fd, why, sizeof why) != 0) {
+            snprintf(err, err_cap, "%s:%u:%u: %s", mark->file, mark->line, mark->column, why);
+            return -1;
+        }
+        switch_to(log, conf->access_log, fd);
     }
     atomic_store(&log->format, conf->access_format);
     atomic_store(&log->level, conf->log_level);
-    switch_to(log, conf->access_log, fd);
     return 0;
 }
 
@@ -337,6 +345,18 @@ int log_reopen(struct log *log, char *err, size_t err_cap)
         switch_to(log, path, fd);
     free(path);
     return failed;
+}
+
+void log_give(struct log *log, uid_t user)
+{
+    struct stat open, named;
+
+    if (!log->fd_is_ours || fstat(log->fd, &open) != 0 || lstat(log->path, &named) != 0)
+        return;
+    if (S_ISREG(open.st_mode) && open.st_nlink == 1 && open.st_dev == named.st_dev && open.st_ino == named.st_ino &&
+        fchown(log->fd, user, (gid_t)-1) != 0)
+        log_event(log, CONF_LOG_WARN, "the access log '%s' cannot be given to its user: %s", log->path,
+                  strerror(errno));
 }
 
 bool log_access_on(const struct log *log)

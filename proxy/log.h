@@ -11,6 +11,7 @@
 #define WEIR_PROXY_LOG_H
 
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "conf/conf.h"
 #include "policies/bytes.h"
@@ -23,9 +24,13 @@ struct log *log_create(void);
 void log_end(struct log *log, int64_t max_ms);
 void log_destroy(struct log *log); /* after log_end */
 
-/* Opens what conf says (0), or says what is wrong (-1) and changes nothing. Reopens the same name, too. */
+/* Opens what conf says (0), or says what is wrong (-1) and changes nothing. A file that is open under that name already
+ * stays: it may be one that could not be opened again. */
 int log_configure(struct log *log, const struct conf *conf, char *err, size_t err_cap);
 int log_reopen(struct log *log, char *err, size_t err_cap);
+/* Makes the file the user's, who is to open it again. Not where its name is a link or one of several: then it may be
+ * somebody's who can write the directory and nothing else. */
+void log_give(struct log *log, uid_t user);
 
 bool log_access_on(const struct log *log);
 

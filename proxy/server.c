@@ -49,21 +49,50 @@ static void raise_descriptor_limit(void)
     }
 }
 
-static int drop_privileges(const char *user)
+static void warn_of(struct server *s, const char *file, const char *consequence)
+{
+    if (file != NULL && access(file, R_OK) != 0)
+        log_event(s->shared.log, CONF_LOG_WARN, "'%s' cannot be read by user '%s': %s", file, s->snapshot->conf->user,
+                  consequence);
+}
+
+/* What root could read at the start, and the user cannot: that comes to light when it is needed again. */
+static void warn_of_unreadable(struct server *s, const struct conf *conf)
+{
+    for (size_t i = 0; i < conf->nfiles; i++)
+        warn_of(s, conf->files[i], "reloads will fail");
+    warn_of(s, conf->admin_token_file, "reloads will fail");
+    for (size_t i = 0; i < conf->nlistens; i++) {
+        const struct conf_tls *tls = conf->listens[i].tls;
+
+        for (size_t k = 0; tls != NULL && k < tls->ncertificates; k++) {
+            warn_of(s, tls->certificates[k].certificate, "a reload will keep the one that is loaded now");
+            warn_of(s, tls->certificates[k].key, "a reload will keep the one that is loaded now");
+        }
+    }
+    for (size_t i = 0; i < conf->nbackends; i++)
+        for (size_t k = 0; k < conf->backends[i].nservers; k++)
+            warn_of(s, conf->backends[i].servers[k].tls_ca_file,
+                    "nothing can be fetched from the server that it is for");
+}
+
+static int drop_privileges(struct server *s, const struct conf *conf)
 {
     struct passwd *pw;
 
-    if (user == NULL || geteuid() != 0)
+    if (conf->user == NULL || geteuid() != 0)
         return 0;
-    pw = getpwnam(user);
+    pw = getpwnam(conf->user);
     if (pw == NULL) {
-        fprintf(stderr, "weir: user '%s' does not exist\n", user);
+        fprintf(stderr, "weir: user '%s' does not exist\n", conf->user);
         return -1;
     }
-    if (initgroups(user, pw->pw_gid) != 0 || setgid(pw->pw_gid) != 0 || setuid(pw->pw_uid) != 0) {
-        fprintf(stderr, "weir: cannot become '%s': %s\n", user, strerror(errno));
+    log_give(s->shared.log, pw->pw_uid);
+    if (initgroups(conf->user, pw->pw_gid) != 0 || setgid(pw->pw_gid) != 0 || setuid(pw->pw_uid) != 0) {
+        fprintf(stderr, "weir: cannot become '%s': %s\n", conf->user, strerror(errno));
         return -1;
     }
+    warn_of_unreadable(s, conf);
     return 0;
 }
 
@@ -78,6 +107,21 @@ static void note_what_stays(struct server *s, const struct conf *conf)
     if (conf->memory_shards != old->memory_shards)
         log_event(s->shared.log, CONF_LOG_WARN, "memory: shards: %u takes effect at the next start",
                   conf->memory_shards);
+    if (conf->user != old->user && (conf->user == NULL || old->user == NULL || strcmp(conf->user, old->user) != 0))
+        log_event(s->shared.log, CONF_LOG_WARN, "user: %s takes effect at the next start",
+                  conf->user != NULL ? conf->user : "(none)");
+}
+
+static void note_what_was_let_pass(struct server *s)
+{
+    const struct conf_errors *warnings = listeners_warnings(s->shared.listeners);
+
+    for (size_t i = 0; i < warnings->n; i++) {
+        const struct conf_error *w = &warnings->v[i];
+
+        log_event(s->shared.log, CONF_LOG_WARN, "reload: %s:%u:%u: %s", w->mark.file, w->mark.line, w->mark.column,
+                  w->text);
+    }
 }
 
 static int prepare_listeners(struct server *s, const struct conf *conf)
@@ -126,6 +170,7 @@ static void reload(struct server *s)
     }
     snapshot_connect(next, s->shared.backends);
     note_what_stays(s, conf);
+    note_what_was_let_pass(s);
     listeners_commit(s->shared.listeners);
     store_resize(s->shared.store, conf->memory_bytes);
     for (unsigned i = 0; i < s->shared.nworkers; i++)
@@ -335,7 +380,7 @@ int server_run(const char *conf_file)
         fprintf(stderr, "%s\n", err);
         goto stop;
     }
-    if (drop_privileges(conf->user) != 0)
+    if (drop_privileges(&s, conf) != 0)
         goto stop;
     s.signals = (struct watch){.ready = on_signal, .fd = signals};
     if (watch_add(s.loop, &s.signals, EPOLLIN) != 0)

@@ -343,7 +343,27 @@ static bool add_names(SSL_CTX *standard, const struct conf_tls *conf, struct tex
 struct tls {
     _Atomic unsigned refs;
     SSL_CTX *ctx;
+    char *made_of;
 };
+
+static const char *or_none(const char *text)
+{
+    return text == NULL ? "" : text;
+}
+
+static char *describe(const struct conf_tls *conf)
+{
+    char *text = NULL;
+    size_t n;
+    FILE *to = open_memstream(&text, &n);
+
+    if (to == NULL)
+        return NULL;
+    fprintf(to, "%d\n%s\n%s\n", conf->min_version, or_none(conf->ciphersuites), or_none(conf->ciphers));
+    for (size_t i = 0; i < conf->ncertificates; i++)
+        fprintf(to, "%s\n%s\n", conf->certificates[i].certificate, conf->certificates[i].key);
+    return fclose(to) == 0 ? text : NULL;
+}
 
 struct tls *tls_create(const struct conf_tls *conf, char *err, size_t err_cap)
 {
@@ -362,8 +382,9 @@ struct tls *tls_create(const struct conf_tls *conf, char *err, size_t err_cap)
         return NULL;
     }
     t = malloc(sizeof(*t));
-    if (t == NULL) {
+    if (t == NULL || (t->made_of = describe(conf)) == NULL) {
         fail(text, conf->certificates[0].certificate, "out of memory", NULL);
+        free(t);
         SSL_CTX_free(ctx);
         return NULL;
     }
@@ -405,6 +426,15 @@ void tls_check_all(const struct conf *conf, struct conf_errors *errors)
             tls_check(conf->listens[i].tls, errors);
 }
 
+bool tls_is_of(const struct tls *t, const struct conf_tls *conf)
+{
+    char *text = describe(conf);
+    bool same = text != NULL && strcmp(text, t->made_of) == 0;
+
+    free(text);
+    return same;
+}
+
 struct tls *tls_retain(struct tls *t)
 {
     if (t != NULL)
@@ -417,6 +447,7 @@ void tls_release(struct tls *t)
     if (t == NULL || atomic_fetch_sub_explicit(&t->refs, 1, memory_order_acq_rel) != 1)
         return;
     SSL_CTX_free(t->ctx);
+    free(t->made_of);
     free(t);
 }
 

@@ -18,8 +18,10 @@ struct tls *tls_create(const struct conf_tls *conf, char *err, size_t err_cap);
 /* All that keeps tls_create from succeeding, each with its place. What conf/ has found wrong (NULL) is left out. */
 void tls_check(const struct conf_tls *conf, struct conf_errors *errors);
 void tls_check_all(const struct conf *conf, struct conf_errors *errors); /* conf_load_with's check */
-struct tls *tls_retain(struct tls *t);                                   /* NULL is allowed */
-void tls_release(struct tls *t); /* NULL is allowed; handshakes under way go on */
+/* Was it made of the same files and settings? */
+bool tls_is_of(const struct tls *t, const struct conf_tls *conf);
+struct tls *tls_retain(struct tls *t); /* NULL is allowed */
+void tls_release(struct tls *t);       /* NULL is allowed; handshakes under way go on */
 SSL_CTX *tls_ctx(struct tls *t);
 
 /* A new ticket key now, ahead of the hour; tickets of the two before it are still accepted. Any thread. */
