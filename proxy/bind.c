@@ -97,6 +97,14 @@ void unix_file_remove(struct unix_file *file)
     errno = saved;
 }
 
+bool bind_is_tcp(int fd)
+{
+    int domain = 0;
+    socklen_t n = sizeof(domain);
+
+    return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &n) == 0 && (domain == AF_INET || domain == AF_INET6);
+}
+
 const char *bind_error(int error)
 {
     return error == EEXIST ? "the file exists and is not a socket" : strerror(error);

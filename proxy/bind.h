@@ -28,6 +28,7 @@ struct unix_file {
 int bind_unix(const struct sockaddr_un *addr, mode_t mode, struct unix_file *file);
 void unix_file_remove(struct unix_file *file); /* unless another file has come into its place */
 
+bool bind_is_tcp(int fd);
 const char *bind_error(int error); /* strerror, and what EEXIST means here */
 
 /* Descriptors or memory have run out: accept(2) keeps failing at once, again and again. */

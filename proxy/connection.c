@@ -11,6 +11,8 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
+#include "proxy/bind.h"
+
 enum {
     SWEEP_MS = 250,
     CLOSE_SOON_MS = 1000,      /* for an answer to get out before an abusive HTTP/2 connection is closed */
@@ -123,13 +125,6 @@ static void abort_socket(h2o_socket_t *sock)
     setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
     if (connect(fd, &unspec, sizeof(unspec)) != 0)
         shutdown(fd, SHUT_RDWR);
-}
-
-static bool is_tcp(int fd)
-{
-    int domain = 0;
-    socklen_t n = sizeof(domain);
-    return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &n) == 0 && (domain == AF_INET || domain == AF_INET6);
 }
 
 /* The kernel gives up on a peer that takes nothing even where nobody here waits for it any more. */
@@ -491,7 +486,7 @@ static void make_connection(struct connections *all, h2o_socket_t *sock, SSL_CTX
     if (tls != NULL)
         SSL_CTX_up_ref(tls);
     *c = (struct connection){
-        .all = all, .sock = sock, .tls = tls, .tcp = is_tcp(fd), .is_new = true, .opened_ms = now, .idle_ms = now};
+        .all = all, .sock = sock, .tls = tls, .tcp = bind_is_tcp(fd), .is_new = true, .opened_ms = now, .idle_ms = now};
     if (c->tcp)
         set_tcp_options(all, fd);
     sock->on_close.cb = on_close;

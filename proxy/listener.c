@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
 #include <netdb.h>
 #include <pthread.h>
 #include <sys/socket.h>
@@ -12,8 +13,9 @@
 #include "proxy/tls.h"
 
 enum {
-    ACCEPTS_MAX = 64, /* in one turn: other connections want theirs */
-    PAUSE_MS = 100,   /* out of descriptors or memory */
+    ACCEPTS_MAX = 64,   /* in one turn: other connections want theirs */
+    PAUSE_MS = 100,     /* out of descriptors or memory */
+    HANDSHAKE_MS = 100, /* for the last handshakes, before a listening socket is closed */
 };
 
 /* One address. */
@@ -291,6 +293,12 @@ void listeners_abort(struct listeners *all)
     pthread_mutex_unlock(&all->lock);
 }
 
+void listeners_drain(struct listeners *all)
+{
+    for (struct listener *l = all->first; l != NULL; l = l->next)
+        unix_file_remove(&l->unix_file);
+}
+
 void listeners_destroy(struct listeners *all)
 {
     for (struct listener *l = all->first, *next; l != NULL; l = next) {
@@ -339,6 +347,7 @@ struct listener_thread {
     struct connections *connections;
     struct attached *first;
     bool stopped;
+    struct timer closing;
 };
 
 /* 0, or the error that ended it: EAGAIN when the queue is empty. */
@@ -369,7 +378,7 @@ static void on_connections(h2o_socket_t *sock, const char *err)
 static void on_resume(struct timer *t)
 {
     struct attached *a = H2O_STRUCT_FROM_MEMBER(struct attached, resume, t);
-    if (a->sock != NULL && !a->thread->stopped)
+    if (a->sock != NULL)
         h2o_socket_read_start(a->sock, on_connections);
 }
 
@@ -393,17 +402,29 @@ static struct attached *find_attached(struct listener_thread *t, const struct li
     return NULL;
 }
 
-static void stop_accepting(struct attached *a)
+/* Whose connection the kernel has taken is reset when the socket is closed. So it takes no more: those that come now
+ * try again, as after a lost packet, and find the address closed; those that are in the middle of their handshake still
+ * get through. A unix socket has no handshake, and its file is gone before. */
+static void refuse_handshakes(int fd)
 {
-    timer_disarm(a->thread->loop, &a->resume);
-    accept_some(a, SOMAXCONN);
-    h2o_socket_read_stop(a->sock);
+    enum { FLAGS_AT = 13, SYN = 2 };
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_B | BPF_ABS, FLAGS_AT),
+        BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, SYN, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, 0),
+        BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+    };
+    struct sock_fprog program = {sizeof(code) / sizeof(code[0]), code};
+
+    if (bind_is_tcp(fd)) /* where it fails a few more are reset */
+        (void)setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program));
 }
 
 static void detach(struct attached *a)
 {
-    if (!a->thread->stopped)
-        stop_accepting(a);
+    timer_disarm(a->thread->loop, &a->resume);
+    refuse_handshakes(h2o_socket_get_fd(a->sock));
+    accept_some(a, SOMAXCONN);
     h2o_socket_close(a->sock);
     a->sock = NULL;
     a->listener->fds[a->thread->index] = -1;
@@ -441,13 +462,28 @@ void listener_thread_sync(struct listener_thread *t)
     pthread_mutex_unlock(&t->all->lock);
 }
 
+static void on_closing(struct timer *t)
+{
+    struct listener_thread *thread = H2O_STRUCT_FROM_MEMBER(struct listener_thread, closing, t);
+
+    for (struct attached *a = thread->first; a != NULL; a = a->next)
+        if (a->sock != NULL)
+            detach(a);
+}
+
 struct listener_thread *listener_thread_create(struct listeners *all, unsigned index, struct loop *loop,
                                                h2o_context_t *ctx, h2o_hostconf_t **hosts,
                                                struct connections *connections)
 {
     struct listener_thread *t = h2o_mem_alloc(sizeof(*t));
 
-    *t = (struct listener_thread){all, index, loop, ctx, hosts, connections, NULL, false};
+    *t = (struct listener_thread){.all = all,
+                                  .index = index,
+                                  .loop = loop,
+                                  .ctx = ctx,
+                                  .hosts = hosts,
+                                  .connections = connections,
+                                  .closing = {.fire = on_closing}};
     listener_thread_sync(t);
     return t;
 }
@@ -459,7 +495,13 @@ void listener_thread_stop(struct listener_thread *t)
     t->stopped = true;
     for (struct attached *a = t->first; a != NULL; a = a->next)
         if (a->sock != NULL)
-            stop_accepting(a);
+            refuse_handshakes(h2o_socket_get_fd(a->sock));
+    timer_arm(t->loop, &t->closing, HANDSHAKE_MS);
+}
+
+bool listener_thread_is_closed(const struct listener_thread *t)
+{
+    return t->stopped && !timer_armed(&t->closing);
 }
 
 /* Takes the descriptor back from libh2o, which else would close it. */
@@ -475,6 +517,7 @@ static void hand_back(struct attached *a)
 
 void listener_thread_destroy(struct listener_thread *t)
 {
+    timer_disarm(t->loop, &t->closing);
     for (struct attached *a = t->first, *next; a != NULL; a = next) {
         next = a->next;
         if (a->sock != NULL)

@@ -1,7 +1,7 @@
 /*
- * Listening sockets, kept for life: for each address one per thread (SO_REUSEPORT), for unix: one that all threads
- * share by dup. Closing a SO_REUSEPORT socket loses the connections in its queue, so a reload keeps what stays, opens
- * what is new and drains what goes. TLS contexts hang off them and are swapped by a reload.
+ * Listening sockets, kept until the drain: for each address one per thread (SO_REUSEPORT), for unix: one that all
+ * threads share by dup. Closing a SO_REUSEPORT socket loses the connections in its queue, so a reload keeps what stays,
+ * opens what is new and drains what goes. TLS contexts hang off them and are swapped by a reload.
  *
  * Errors     As text in err (what, address, why), for FILE:LINE:COLUMN messages.
  * An address is taken only if nobody else listens on it. [::] is IPv6 only, so that 0.0.0.0 can stand beside it.
@@ -36,10 +36,13 @@ struct listener_thread *listener_thread_create(struct listeners *all, unsigned i
                                                h2o_context_t *ctx, h2o_hostconf_t **hosts,
                                                struct connections *connections);
 void listener_thread_sync(struct listener_thread *t);
-/* Drain: accepts what is queued, then accepts no more. The descriptors stay open until the process ends. */
+/* Drain: handshakes that have begun may end for a moment, then what is queued is accepted, and all is closed: who comes
+ * later is refused at once. */
 void listener_thread_stop(struct listener_thread *t);
+bool listener_thread_is_closed(const struct listener_thread *t);
 void listener_thread_destroy(struct listener_thread *t);
 
+void listeners_drain(struct listeners *all);   /* removes unix socket files; before the threads stop */
 void listeners_destroy(struct listeners *all); /* removes unix socket files; after all threads have ended */
 
 /* The port of a committed or prepared address: for port 0, the one that the kernel chose. 0: unix, or not open. Main

@@ -202,6 +202,7 @@ static void drain(struct server *s, int signal)
     log_event(s->shared.log, CONF_LOG_INFO, "%s: no new connections, finishing what is in flight",
               signal == SIGTERM ? "SIGTERM" : "SIGINT");
     s->drain_by.ms = loop_now(s->loop).ms + DRAIN_MAX_MS - LOG_MIN_MS;
+    listeners_drain(s->shared.listeners);
     for (unsigned i = 0; i < s->shared.nworkers; i++)
         worker_drain(s->shared.workers[i]);
     s->drain.fire = look_whether_drained;

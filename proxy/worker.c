@@ -29,7 +29,7 @@ static void keep_house(struct timer *t)
     if (!w->stopping) {
         store_expire(w->store, loop_now(w->loop), EXPIRE_MAX);
         store_thread_poll(w->store);
-    } else if (connections_open(w->connections) == 0)
+    } else if (listener_thread_is_closed(w->listeners) && connections_open(w->connections) == 0)
         atomic_store(&w->idle, true);
     timer_arm(w->loop, t, w->stopping ? DRAIN_LOOK_MS : HOUSEKEEPING_MS);
 }

@@ -226,32 +226,98 @@ def test_a_second_sigterm_does_no_harm(origin, start):
     assert w.wait() == 0
 
 
-def test_nothing_new_is_accepted_while_draining(origin, start):
+def refused(address, family=socket.AF_INET):
+    """At once, or after the moment that the last handshakes are given."""
+    with socket.socket(family) as s:
+        s.settimeout(3)
+        try:
+            s.connect(address)
+        except (ConnectionRefusedError, FileNotFoundError):
+            return True
+        except (TimeoutError, ConnectionResetError):
+            pass
+    return False
+
+
+def test_who_comes_while_it_drains_is_refused_at_once(origin, start, tmp_path):
     gate = origin.gate()
     origin.on("/x", body=b"x", gate=gate)
-    origin.on("/y", body=b"y")
-    w = start(origin)
+    conf = base_conf(origin)
+    path = str(tmp_path / "weir.sock")
+    conf["listen"].append({"address": "unix:" + path})
+    w = start(conf=conf)
+    c, u = w.http1(), w.http1(address=path)
+    for k in (c, u):
+        k.send(client.build("GET", "/x"))
+    origin.wait(1)
+    w.signal(signal.SIGTERM)
+    w.wait_log("SIGTERM")
+    deadline = time.monotonic() + 5 * SLOW
+    while not refused(w.address):
+        assert time.monotonic() < deadline, "it still listens"
+    assert refused(path, socket.AF_UNIX) and not os.path.exists(path)
+    begun = time.monotonic()
+    assert all(refused(w.address) for _ in range(20)) and time.monotonic() - begun < 1
+    assert w.admin("GET", "/health").status == 503, "the admin listener stays"
+    gate.open()
+    assert c.response().status == 200 and u.response().status == 200
+    assert w.wait() == 0
+
+
+def test_no_client_is_left_hanging_or_cut_off_by_the_end(origin, start):
+    """Clients that connect anew for each request, all the time: answered or refused, nothing else."""
+    origin.default = lambda q: Reply(q.target.encode() * 20, headers=MINUTE)
+    w = start(origin, threads=4)
+    faults, answered, lock, began = [], [0], threading.Lock(), threading.Barrier(9)
+
+    def load(k):
+        began.wait()
+        for i in range(100000):
+            path = f"/{(i + k) % 50}"
+            try:
+                c = client.Http1(w.address)
+            except OSError:
+                return
+            try:
+                r = c.get(path)
+                if r.status != 200 or not r.clean or r.body != path.encode() * 20:
+                    faults.append((path, r))
+                with lock:
+                    answered[0] += 1
+            except (OSError, AssertionError) as e:
+                faults.append((path, repr(e)))
+                return
+            finally:
+                c.close()
+    threads = [threading.Thread(target=load, args=(k,)) for k in range(8)]
+    for t in threads:
+        t.start()
+    began.wait()
+    deadline = time.monotonic() + 20 * SLOW
+    while answered[0] < 500 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    w.signal(signal.SIGTERM)
+    assert w.wait() == 0
+    for t in threads:
+        t.join(20)
+    assert answered[0] >= 500 and not faults, faults[:5]
+
+
+@pytest.mark.timeout(90)
+def test_what_does_not_end_is_cut_after_30_s_and_the_socket_file_is_gone(origin, start, tmp_path):
+    origin.on("/x", hang=True)
+    path = str(tmp_path / "weir.sock")
+    conf = base_conf(origin, limits={"idle_timeout": "2m"}, backend={"timeouts": {"first_byte": "2m"}})
+    conf["listen"].append({"address": "unix:" + path})
+    w = start(conf=conf)
     c = w.http1()
     c.send(client.build("GET", "/x"))
     origin.wait(1)
+    begun = time.monotonic()
     w.signal(signal.SIGTERM)
-    deadline = time.monotonic() + 5 * SLOW
-    served = True
-    while served and time.monotonic() < deadline:
-        try:
-            n = client.Http1(w.address, timeout=0.3)
-            served = False
-            n.send(client.build("GET", "/y"))
-            r = n.head()
-            served = r is not None and r.status == 200
-        except (OSError, socket.timeout):
-            served = False
-        finally:
-            n.close()
-    assert not served
-    gate.open()
-    assert c.response().status == 200
-    assert w.wait() == 0
+    assert w.wait(40) == 0
+    assert 25 < time.monotonic() - begun < 32
+    assert not os.path.exists(path)
 
 
 def test_a_thread_without_clients_stays_for_what_others_wait_for(origin, start):

@@ -264,7 +264,8 @@ static inline void *edge_run(void *data)
     pthread_barrier_wait(&e->done);
     listener_thread_stop(e->listening);
     connections_drain(e->connections);
-    for (int64_t until = edge_ms() + 15000; connections_open(e->connections) > 0 && edge_ms() < until;)
+    for (int64_t until = edge_ms() + 15000;
+         !(listener_thread_is_closed(e->listening) && connections_open(e->connections) == 0) && edge_ms() < until;)
         loop_run(e->loop, 50);
     assert_int_equal(connections_open(e->connections), 0);
     loop_run(e->loop, 0); /* libh2o frees closed sockets in the next turn */
@@ -365,6 +366,19 @@ static inline int edge_connect_port(uint16_t port)
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof(wait));
     assert_int_equal(connect(fd, (struct sockaddr *)&sin, sizeof(sin)), 0);
     return fd;
+}
+
+/* False: a connection is refused; true also where it is not answered. */
+static inline bool edge_is_open(uint16_t port)
+{
+    struct sockaddr_in sin = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    struct timeval wait = {.tv_usec = 100000};
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof(wait)); /* connect(2) heeds it */
+    bool refused = connect(fd, (struct sockaddr *)&sin, sizeof(sin)) != 0 && errno == ECONNREFUSED;
+    close(fd);
+    return !refused;
 }
 
 static inline int edge_connect(struct edge *e)

@@ -331,6 +331,41 @@ static void queued_connections_are_served(void **state)
     edge_stop(e);
 }
 
+/* Whoever connects after the drain has begun is refused, and whoever had connected before is served. */
+static void drain_closes_and_serves_the_queue(void **state)
+{
+    struct edge *e = edge_make();
+    struct edge_text t;
+    int fds[40];
+    (void)state;
+
+    e->listen[1] = on_unix();
+    e->conf.nlistens = 2;
+    edge_start(e);
+    uint16_t port = listeners_port(e->listeners, e->listen[0].address);
+    e->sync_message.run = hold_and_sync;
+    edge_post(e, &e->sync_message);
+    for (int i = 0; i < 40; i++) {
+        fds[i] = i % 2 == 0 ? edge_connect_port(port) : connect_unix();
+        edge_say(fds[i], REQUEST);
+    }
+    listeners_drain(e->listeners);
+    assert_false(exists());
+    loop_post(e->loop, &e->drain_message);
+    pthread_barrier_wait(&e->done);
+    pthread_barrier_wait(&e->done);
+    pthread_barrier_wait(&e->done); /* drain_message's */
+    for (int i = 0; i < 40; i++) {
+        edge_read(fds[i], &t, NULL);
+        assert_int_equal(edge_status(&t), 200);
+        close(fds[i]);
+    }
+    for (int64_t until = edge_ms() + CLIENT_WAIT_S * 1000; edge_is_open(port) && edge_ms() < until;)
+        poll(NULL, 0, 5);
+    assert_false(edge_is_open(port));
+    edge_stop(e);
+}
+
 static void threads_share_a_port(void **state)
 {
     struct edge *a = edge_make(), *b = edge_make();
@@ -406,6 +441,7 @@ int main(void)
         TEST(failed_reload_changes_nothing),
         TEST(reload_opens_and_closes),
         TEST(queued_connections_are_served),
+        TEST(drain_closes_and_serves_the_queue),
         TEST(threads_share_a_port),
         TEST(exhaustion_does_not_spin),
     };
