@@ -60,7 +60,9 @@ struct connection {
     uint64_t input;   /* HTTP/1: bytes that wait to be a request */
     unsigned uploads; /* HTTP/2: streams whose content has not come completely */
     bool too_many_fields;
-    int64_t head_ms; /* when the first byte of a head was seen */
+    bool open_block;            /* HTTP/2: a header block waits for its CONTINUATION */
+    int64_t head_ms;            /* when the first byte of a head was seen */
+    unsigned begun, head_begun; /* requests so far, and when that head was seen */
 
     /* the client takes what it is sent */
     int64_t taken_ms, taken_look_ms;
@@ -197,7 +199,7 @@ static int look_at_http2(h2o_req_t *req, void *data)
         c->seen2 = all->round;
         c->sent = 0;
         c->uploads = 0;
-        c->too_many_fields = false;
+        c->too_many_fields = c->open_block = false;
     }
     c->sent += req->bytes_sent;
     /* Without a pathconf it has not come to the handler yet. A stream that a PRIORITY frame opened has no method. */
@@ -205,6 +207,8 @@ static int look_at_http2(h2o_req_t *req, void *data)
         c->uploads++;
         c->too_many_fields |= req->headers.size > UPLOAD_FIELDS_MAX;
     }
+    /* HEADERS have come, but not all of the block: they begin the request, and its end gives the method. */
+    c->open_block |= req->input.method.base == NULL && req->timestamps.request_begin_at.tv_sec != 0;
     return 0;
 }
 
@@ -212,8 +216,10 @@ static void find_phase(struct connection *c)
 {
     unsigned round = c->all->round;
 
-    if (c->seen2 != round)
+    if (c->seen2 != round) {
         c->uploads = 0;
+        c->open_block = false;
+    }
     if (c->seen1 == round)
         return;
     /* Not HTTP/1: libh2o's first bytes (above TLS) are HTTP/2's SETTINGS. */
@@ -362,8 +368,35 @@ static void judge_head(struct connection *c, int64_t now)
         end_with_408(c);
 }
 
+/* Part of a HEADERS frame is at the head of the input, where libh2o leaves it until all of it has come. */
+static bool has_part_of_headers(const struct connection *c)
+{
+    enum { TYPE_AT = 3, HEADERS = 1 };
+    const h2o_buffer_t *input = c->sock->input;
+
+    return input->size > TYPE_AT && input->bytes[TYPE_AT] == HEADERS;
+}
+
+/* As long as no request has begun it is the same head. */
+static bool http2_head_is_late(struct connection *c, int64_t now)
+{
+    if (!c->open_block && !has_part_of_headers(c)) {
+        c->head_ms = 0;
+        return false;
+    }
+    if (c->head_ms == 0 || c->head_begun != c->begun) {
+        c->head_ms = now;
+        c->head_begun = c->begun;
+    }
+    return now - c->head_ms >= c->all->header_timeout_ms;
+}
+
 static void judge_http2(struct connection *c, int64_t now)
 {
+    if (http2_head_is_late(c, now)) {
+        end(c);
+        return;
+    }
     if (c->too_many_fields && c->uploads > 0) {
         end(c);
         return;
@@ -418,7 +451,7 @@ static void judge(struct connection *c, int64_t now)
     }
     if (before == OPENING && c->phase != OPENING && c->sock->ssl != NULL && c->is_new)
         c->opened_ms = c->idle_ms = now; /* out of the handshake */
-    if (c->phase != HTTP1_HEAD)
+    if (c->phase != HTTP1_HEAD && c->phase != HTTP2)
         c->head_ms = 0;
     if (c->phase != HTTP1_UPLOAD && c->phase != HTTP2)
         c->upload_begin_ms = 0;
@@ -520,6 +553,7 @@ struct connection *connection_of(h2o_req_t *req)
 bool connection_request_begin(struct connection *c)
 {
     c->active++;
+    c->begun++;
     c->is_new = false;
     c->idle_ms = now_ms(c->all);
     return !c->ended && !c->closing;

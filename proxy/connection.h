@@ -3,12 +3,13 @@
  * idle, head and body together on HTTP/1, none that PING or dripped DATA would not reset on HTTP/2, and calls the
  * handler for every reset stream.
  *
- * A sweep over the thread's connections (4 times a second) ends: a head or TLS handshake not complete within
- * header_timeout of its first byte (or of the accept); a keep-alive connection without a request for idle_timeout; a
- * request body or an answer without progress for idle_timeout (an answer that waits for weir itself, not for the
- * client, is not stuck); a request body slower than 256 bytes a second over an idle_timeout; HTTP/2 connections on
- * which only PING, SETTINGS or window updates come. Progress of an answer is what the peer's TCP has acknowledged. On
- * unix sockets, where nothing counts what comes in, the slow HTTP/2 body is left to libh2o's idle timeout.
+ * A sweep over the thread's connections (4 times a second) ends: a head (on HTTP/2 one of its many) or TLS handshake
+ * not complete within header_timeout of its first byte (or of the accept); a keep-alive connection without a request
+ * for idle_timeout; a request body or an answer without progress for idle_timeout (an answer that waits for weir
+ * itself, not for the client, is not stuck); a request body slower than 256 bytes a second over an idle_timeout; HTTP/2
+ * connections on which only PING, SETTINGS or window updates come. Progress of an answer is what the peer's TCP has
+ * acknowledged. On unix sockets, where nothing counts what comes in, the slow HTTP/2 body is left to libh2o's idle
+ * timeout.
  *
  * The process ignores SIGPIPE: connections are ended by shutdown(2), and libh2o writes with writev(2).
  *

@@ -202,6 +202,7 @@ static void slowly_read_answer_goes_on(void **state)
 
 /* HTTP/2 */
 
+static const char CONTINUATION[] = "\0\0\0\x09\0\0\0\0\x01", CONTINUATION_3[] = "\0\0\0\x09\0\0\0\0\x03";
 static const char PING[] = "\0\0\x08\x06\0\0\0\0\0pingping";
 
 static void pings_keep_no_idle_connection(void **state)
@@ -225,7 +226,68 @@ static void unfinished_head_keeps_no_connection(void **state)
     (void)state;
 
     h2_write(fd, H2_HEADERS, H2_END_STREAM, 1, "\x82", 1);
-    assert_between(drip(fd, "\0\0\0\x09\0\0\0\0\x01", 9, LATE_MS + 1000), IDLE_MS, LATE_MS); /* CONTINUATION */
+    assert_between(drip(fd, CONTINUATION, 9, LATE_MS + 1000), HEADER_MS - 10, LATE_MS);
+    close(fd);
+    edge_stop(e);
+}
+
+static struct edge *start_with_long_idle(void)
+{
+    struct edge *e = make();
+    e->conf.idle_timeout_ms = 60000;
+    edge_start(e);
+    return e;
+}
+
+/* Each head of a connection has header_timeout: behind others, beside a request that goes on, as frames or as the bytes
+ * of one. */
+static void every_http2_head_has_header_timeout(void **state)
+{
+    static const char part[] = "\0\x0f\0\x01\x05\0\0\0\x03";
+    (void)state;
+
+    for (int how = 0; how < 3; how++) {
+        struct edge *e = start_with_long_idle();
+        int fd = h2_connect(e);
+
+        h2_request(fd, 1, H2_END_STREAM, H2_GET("/park"), NULL);
+        if (how == 2)
+            edge_write(fd, part, 9);
+        else
+            h2_write(fd, H2_HEADERS, H2_END_STREAM, 3, "\x82", 1);
+        edge_await(e->begun, 1);
+        if (how == 0)
+            assert_between(time_to_end(fd), HEADER_MS - 10, LATE_MS);
+        else
+            assert_between(drip(fd, how == 1 ? CONTINUATION_3 : "x", how == 1 ? 9 : 1, LATE_MS + 1000), HEADER_MS - 10,
+                           LATE_MS);
+        close(fd);
+        edge_stop(e);
+    }
+}
+
+/* Streams that PRIORITY frames have opened stay without a head for ever, and heads in several frames may follow each
+ * other for long. */
+static void http2_heads_that_come_in_time_are_no_fault(void **state)
+{
+    struct edge *e = start_with_long_idle();
+    int fd = h2_connect(e);
+    (void)state;
+
+    h2_write(fd, H2_PRIORITY, 0, 101, "\0\0\0\0\x0f", 5);
+    for (uint32_t i = 0; i < 12; i++) {
+        /* GET http / and the authority, as a table index and a literal; the second half comes later */
+        h2_write(fd, H2_HEADERS, H2_END_STREAM, 2 * i + 1, "\x82\x86\x84", 3);
+        poll(NULL, 0, 120);
+        h2_write(fd, H2_CONTINUATION, H2_END_HEADERS, 2 * i + 1,
+                 "\x01\x01"
+                 "a",
+                 3);
+        assert_int_equal(h2_answer(fd), 200);
+    }
+    poll(NULL, 0, 3 * HEADER_MS);
+    h2_request(fd, 103, H2_END_STREAM, H2_GET("/"), NULL);
+    assert_int_equal(h2_answer(fd), 200);
     close(fd);
     edge_stop(e);
 }
@@ -560,6 +622,8 @@ int main(void)
         cmocka_unit_test(slowly_read_answer_goes_on),
         cmocka_unit_test(pings_keep_no_idle_connection),
         cmocka_unit_test(unfinished_head_keeps_no_connection),
+        cmocka_unit_test(every_http2_head_has_header_timeout),
+        cmocka_unit_test(http2_heads_that_come_in_time_are_no_fault),
         cmocka_unit_test(preface_has_header_timeout),
         cmocka_unit_test(answer_without_window_ends_the_connection),
         cmocka_unit_test(answer_with_a_little_window_goes_on),

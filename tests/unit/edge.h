@@ -437,7 +437,17 @@ static inline int edge_status(const struct edge_text *t)
 
 /* HTTP/2 frames */
 
-enum { H2_DATA = 0, H2_HEADERS = 1, H2_RST = 3, H2_SETTINGS = 4, H2_PING = 6, H2_GOAWAY = 7, H2_WINDOW = 8 };
+enum {
+    H2_DATA = 0,
+    H2_HEADERS = 1,
+    H2_PRIORITY = 2,
+    H2_CONTINUATION = 9,
+    H2_RST = 3,
+    H2_SETTINGS = 4,
+    H2_PING = 6,
+    H2_GOAWAY = 7,
+    H2_WINDOW = 8
+};
 enum { H2_END_STREAM = 1, H2_END_HEADERS = 4 };
 
 static inline void h2_write(int fd, uint8_t type, uint8_t flags, uint32_t stream, const void *payload, size_t n)
