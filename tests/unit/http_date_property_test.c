@@ -14,7 +14,7 @@
 #include "mutate.h"
 #include "policies/http_date.h"
 
-#define RUNS 20000
+#define RUNS 10000
 #define DAY "(sun|mon|tue|wed|thu|fri|sat)"
 #define LONG_DAY "(sunday|monday|tuesday|wednesday|thursday|friday|saturday)"
 #define MONTH "(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)"
@@ -99,7 +99,8 @@ static void parts_of(int64_t s, int *part)
 {
     int64_t days = s / 86400;
 
-    part[PART_YEAR] = part[PART_MONTH] = 1;
+    part[PART_YEAR] = 1970;
+    part[PART_MONTH] = 1;
     while (days_before_year[part[PART_YEAR] + 1] <= days)
         part[PART_YEAR]++;
     days -= days_before_year[part[PART_YEAR]];
@@ -130,7 +131,7 @@ static int full_year(const int *part, int two_digits, int64_t now)
     parts_of(now, limit);
     limit[PART_YEAR] += 50;
     memcpy(candidate, part, sizeof(candidate));
-    for (int year = YEARS - 1; year >= 0; year--) {
+    for (int year = limit[PART_YEAR]; year >= 0; year--) {
         candidate[PART_YEAR] = year;
         if (year % 100 == two_digits && !parts_after(candidate, limit))
             return year;
