@@ -34,6 +34,7 @@ struct fill {
     bool overtaken;  /* by a purge of one of its tags: the leader's alone */
     uint64_t began;  /* store_birth() before the fetch */
     struct stored *stale;
+    struct stored *head_of; /* what this HEAD asks about is stored */
     struct stored *partial; /* a fresh part of what is fetched */
     enum part_gap gap;      /* what of `partial` is fetched to make it whole: */
     struct content_range wanted;
@@ -76,6 +77,7 @@ static void fill_free(struct fill *fill)
     unlink_fill(fill);
     stored_release(fill->stale);
     stored_release(fill->partial);
+    stored_release(fill->head_of);
     ask_fini(&fill->ask);
     free(fill);
 }
@@ -418,6 +420,45 @@ static void take_answer(struct fill *fill, const struct answer *a)
     fail(fill, FILL_NO_ROOM, 0);
 }
 
+static bool is_same(struct fields a, struct fields b, struct bytes name)
+{
+    return !fields_has(a, name) || bytes_eq(fields_value(a, name), fields_value(b, name));
+}
+
+/* The answer to a HEAD says what GET would get: the head of what is stored is renewed by it, unless it speaks of
+ * something else; then that is not fresh any more (RFC 9111 section 4.3.5). */
+static void update_by_head(struct fill *fill, struct fields fields, int64_t content_length)
+{
+    struct worker *w = fill->ask.worker;
+    struct stored *old = fill->head_of;
+    struct fields known = stored_fields(old);
+    struct ask as_get = fill->ask;
+    struct answer a;
+
+    if ((content_length >= 0 && (uint64_t)content_length != stored_length(old)) ||
+        !is_same(fields, known, BYTES_LIT("etag")) || !is_same(fields, known, BYTES_LIT("last-modified"))) {
+        stored_expire(old);
+        return;
+    }
+    as_get.method = BYTES_LIT("GET");
+    as_get.cacheable = true;
+    as_get.head = false;
+    answer_judge(&a, &as_get, old, 304, fields, (int64_t)stored_length(old));
+    if (a.storing == STORING_OK && bytes_eq(a.key, old->key)) {
+        struct stored_options options = answer_options(&a, &as_get, fill->flight->born);
+        struct stored *updated = stored_create_freshened(w->store, &options, old, loop_now(w->loop));
+
+        if (updated != NULL) {
+            prepared_fill(updated, a.date);
+            if (!store_put(w->store, updated, loop_now(w->loop)))
+                log_event(w->shared->log, CONF_LOG_DEBUG, "a head was not renewed: purged meanwhile, or no room");
+        }
+        stored_release(updated);
+    } else
+        stored_expire(old);
+    answer_fini(&a);
+}
+
 static void on_head(struct fetch *fetch, void *data, int status, struct fields fields, int64_t content_length)
 {
     struct fill *fill = data;
@@ -436,6 +477,8 @@ static void on_head(struct fetch *fetch, void *data, int status, struct fields f
         tell_and_end(fill, FLIGHT_FAILED);
         return;
     }
+    if (fill->head_of != NULL && status == 200)
+        update_by_head(fill, fields, content_length);
     bool validated = fill->validating && status == 304;
 
     if (validated && !confirms(fields, stored_fields(fill->stale))) {
@@ -657,6 +700,12 @@ static void ask_for_the_rest(struct request *r, struct fill *fill, struct outgoi
         extra->if_range = etag;
 }
 
+/* One client's HEAD may speak for what is stored for others as its GET might: not if it is personal. */
+static bool cacheable_head(const struct request *r)
+{
+    return !r->personal_authorization && !r->personal_cookie;
+}
+
 void fill_start(struct request *r, struct flight *f, bool cacheable)
 {
     struct worker *w = r->worker;
@@ -676,6 +725,8 @@ void fill_start(struct request *r, struct flight *f, bool cacheable)
          * a purge from here on finds that. */
         fill->validating = answer_has_validator(stored_fields(r->stale)) && store_holds(w->store, r->stale);
     }
+    if (r->in.head && r->stale != NULL && r->stale->status == 200 && cacheable_head(r))
+        fill->head_of = stored_retain(r->stale);
     struct outgoing_extra extra = {.validate = fill->validating ? fill->stale : NULL, .range = r->range};
 
     if (r->partial != NULL && !fill->ask.alone) {

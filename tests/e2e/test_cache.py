@@ -720,3 +720,30 @@ def test_explain_shows_the_arithmetic(origin, start):
     assert explain("/tier")["freshness"]["lifetime_from"] == "the tier's lifetime"
     e = explain("/no")
     assert e["stored"] is False and e["not_stored_because"] == "no-store"
+
+
+def test_head_renews_what_is_stored(origin, start):
+    """RFC 9111 section 4.3.5."""
+    state = {"age": 0, "etag": '"a"'}
+
+    def answer(q):
+        return Reply(b"hello", headers=(("Cache-Control", f"max-age={state['age']}"), ("ETag", state["etag"]), ("X-N", str(origin.count()))))
+    origin.on("/x", answer)
+    w = start(origin)
+    w.get("/x")
+    state["age"] = 60
+    assert w.request("HEAD", "/x").get("x-n") == "2"
+    r = w.get("/x")
+    assert r.hit and r.body == b"hello" and r.get("x-n") == "2"
+
+
+def test_head_of_something_else_makes_what_is_stored_stale(origin, start):
+    state = {"etag": '"a"'}
+    origin.on("/x", lambda q: Reply(b"hello", headers=(("Cache-Control", "max-age=60"), ("ETag", state["etag"]))))
+    w = start(origin, route={"client_cache_control": "honor"})
+    w.get("/x")
+    assert w.get("/x").hit
+    state["etag"] = '"b"'
+    w.request("HEAD", "/x", [("Cache-Control", "no-cache")])
+    r = w.get("/x")
+    assert not r.hit and r.get("etag") == '"b"'
