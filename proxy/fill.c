@@ -14,7 +14,9 @@
 enum {
     PASS_MS = 120 * 1000,       /* hit-for-miss: how long nobody waits for a key whose answers cannot be shared */
     VARY_MARKER_MS = INT32_MAX, /* 24 days: a marker lost too early costs fetches */
-    WINDOW = 1024 * 1024,   /* of a body that is passed through: so far may the origin be ahead of the fastest reader */
+    WINDOW = 1024 * 1024, /* of a body that is passed through: so far may the origin be ahead of the fastest reader */
+    /* that much of it may be in memory before any reader is cut off: the window, and what readers hold of chunks */
+    LAG_MIN = WINDOW + 2 * STORED_CHUNK_MAX,
     UNTOLD_MAX = 64 * 1024, /* of a body that comes with its head */
     HOLD_DOWN_MS = 1000,    /* after a failed refresh, doubled each time */
     HOLD_DOWN_MAX_MS = 30 * 1000,
@@ -517,15 +519,31 @@ static void keep_no_longer(struct fill *fill)
     discard_body(fill);
 }
 
-/* Nobody holds the origin up but the fastest reader; one that is too far behind is cut off instead of filling memory.
- */
+/* Who is too far behind is cut off instead of filling memory. The fastest never is: it is the origin that waits for
+ * that one. */
+static void cut_off_laggards(struct fill *fill)
+{
+    struct flight *f = fill->flight;
+    size_t object_max = fill->ask.hold->snapshot->conf->memory_object_bytes_max;
+    size_t lag_max = object_max > LAG_MIN ? object_max : LAG_MIN;
+    uint64_t consumed = atomic_load(&f->consumed), below = fill->produced;
+
+    if (stored_body_bytes(fill->response) <= lag_max || below <= lag_max / 2)
+        return;
+    below -= lag_max / 2;
+    if (below > consumed)
+        below = consumed;
+    if (below <= atomic_load_explicit(&f->cut_below, memory_order_relaxed))
+        return;
+    atomic_store(&f->cut_below, below);
+}
+
+/* Nobody holds the origin up but the fastest reader. */
 static bool must_pause(struct fill *fill)
 {
     struct flight *f = fill->flight;
-    size_t lag_max = fill->ask.hold->snapshot->conf->memory_object_bytes_max;
 
-    if (stored_body_bytes(fill->response) > lag_max && fill->produced > lag_max / 2)
-        atomic_store(&f->cut_below, fill->produced - lag_max / 2);
+    cut_off_laggards(fill);
     if (fill->produced < atomic_load(&f->consumed) + WINDOW)
         return false;
     atomic_store(&f->paused, true);
