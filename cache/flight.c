@@ -253,7 +253,9 @@ void flight_leave(struct flight_waiter *w)
         f->leader = NULL;
     w->flight = NULL;
     atomic_fetch_sub(&sub->waiters, 1);
-    if (atomic_fetch_sub(&f->waiters, 1) == 1 && !atomic_load(&f->ended))
+    bool last = atomic_fetch_sub(&f->waiters, 1) == 1;
+
+    if ((last || atomic_load(&f->paused)) && !atomic_load(&f->ended))
         tell_home(f);
     release(f);
 }

@@ -102,8 +102,8 @@ struct flights_options {
     struct store *store;
     /* Has flight_sub_run(sub) called in thread `thread`; must not call it at once. */
     void (*post)(void *context, unsigned thread, struct flight_sub *sub);
-    /* Has the home look at the flight (a waiter left, a pause may end): calls context's own function with the flight in
-     * the home thread, and then flight_home_done. */
+    /* Has the home look at the flight (the last waiter left, a pause may end): calls context's own function with the
+     * flight in the home thread, and then flight_home_done. */
     void (*post_home)(void *context, struct flight *flight);
     void *context;
 };
@@ -124,7 +124,7 @@ bool flight_join_existing(struct flights *all, unsigned thread, struct key_hash 
 struct flight *flight_create_alone(struct flights *all, unsigned thread, struct bytes key, size_t key_url_n,
                                    struct flight_waiter *w) MUST_USE;
 
-/* The waiter's thread. Not joined: nothing. */
+/* The waiter's thread. Not joined: nothing. A reader stops reading first: a pause for want of memory may end by it. */
 void flight_leave(struct flight_waiter *w);
 
 /* Found under its variant key too from now on; sets answer_key. Home, once, before the marker that sends others there

@@ -2,6 +2,8 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <h2o/http2.h>
+#include <h2o/http2_internal.h>
 #include <limits.h>
 #include <linux/sockios.h>
 #include <linux/tcp.h> /* glibc's struct tcp_info ends before the counts of bytes */
@@ -612,6 +614,28 @@ void connection_break(h2o_req_t *req)
 struct interim **connection_interim(h2o_socket_t *sock)
 {
     return &of_socket(sock)->interim;
+}
+
+/* What libh2o does itself when the client resets the stream, and an RST_STREAM. h2o_send cannot be called for that: it
+ * asserts that nothing is under way. */
+static void reset_stream(h2o_req_t *req)
+{
+    h2o_http2_stream_t *stream = H2O_STRUCT_FROM_MEMBER(h2o_http2_stream_t, req, req);
+    h2o_http2_conn_t *conn = (h2o_http2_conn_t *)req->conn;
+
+    if (conn->state < H2O_HTTP2_CONN_STATE_IS_CLOSING) {
+        h2o_http2_encode_rst_stream_frame(&conn->_write.buf, stream->stream_id, -H2O_HTTP2_ERROR_INTERNAL);
+        h2o_http2_conn_request_write(conn);
+    }
+    h2o_http2_stream_reset(conn, stream);
+}
+
+void connection_cut(h2o_req_t *req)
+{
+    if (req->version < 0x200)
+        connection_break(req);
+    else
+        reset_stream(req);
 }
 
 size_t connection_peer(h2o_req_t *req, char out[64])

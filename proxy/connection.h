@@ -82,6 +82,13 @@ void connection_break(h2o_req_t *req);
 struct interim;
 struct interim **connection_interim(h2o_socket_t *sock);
 
+/* Breaks an answer off while a send may be under way, for a client that takes nothing: HTTP/1 as connection_break,
+ * HTTP/2 by an RST_STREAM, after which nothing of what was handed to h2o_send is read any more. The request may be
+ * disposed of before this returns, and otherwise will be as soon as libh2o is through with the send. Nothing more may
+ * be sent, but on HTTP/1, where proceed may still be called: then H2O_SEND_STATE_ERROR. Not from within one of libh2o's
+ * callbacks for that request. */
+void connection_cut(h2o_req_t *req);
+
 /* The peer's address as text ("127.0.0.1", "::1", "unix", "unknown"), for logs and Forwarded. */
 size_t connection_peer(h2o_req_t *req, char out[64]);
 

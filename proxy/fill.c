@@ -18,6 +18,7 @@ enum {
     /* that much of it may be in memory before any reader is cut off: the window, and what readers hold of chunks */
     LAG_MIN = WINDOW + 2 * STORED_CHUNK_MAX,
     UNTOLD_MAX = 64 * 1024, /* of a body that comes with its head */
+    RETRY_MS = 50,          /* after there was no memory for more of a body that is passed through */
     HOLD_DOWN_MS = 1000,    /* after a failed refresh, doubled each time */
     HOLD_DOWN_MAX_MS = 30 * 1000,
 };
@@ -46,6 +47,9 @@ struct fill {
     struct stored *response; /* the flight's; borrowed */
     uint64_t produced;
     uint64_t sent_us;
+    bool cutting;       /* cut_below has risen since the readers were last told */
+    struct timer retry; /* while it is paused for want of memory */
+    bool starved;       /* ... and has been for RETRY_MS */
 };
 
 static uint64_t clock_us(void)
@@ -77,6 +81,7 @@ static void unlink_fill(struct fill *fill)
 static void fill_free(struct fill *fill)
 {
     unlink_fill(fill);
+    timer_disarm(fill->ask.worker->loop, &fill->retry);
     stored_release(fill->stale);
     stored_release(fill->partial);
     stored_release(fill->head_of);
@@ -519,31 +524,59 @@ static void keep_no_longer(struct fill *fill)
     discard_body(fill);
 }
 
-/* Who is too far behind is cut off instead of filling memory. The fastest never is: it is the origin that waits for
- * that one. */
-static void cut_off_laggards(struct fill *fill)
+/* Who is further behind than `lag` is cut off instead of filling memory. The fastest never is: it is the origin that
+ * waits for that one. */
+static void cut_off(struct fill *fill, size_t lag)
 {
     struct flight *f = fill->flight;
-    size_t object_max = fill->ask.hold->snapshot->conf->memory_object_bytes_max;
-    size_t lag_max = object_max > LAG_MIN ? object_max : LAG_MIN;
-    uint64_t consumed = atomic_load(&f->consumed), below = fill->produced;
+    uint64_t consumed = atomic_load(&f->consumed), below = fill->produced > lag ? fill->produced - lag : 0;
 
-    if (stored_body_bytes(fill->response) <= lag_max || below <= lag_max / 2)
-        return;
-    below -= lag_max / 2;
     if (below > consumed)
         below = consumed;
     if (below <= atomic_load_explicit(&f->cut_below, memory_order_relaxed))
         return;
     atomic_store(&f->cut_below, below);
+    fill->cutting = true;
+}
+
+static void tell_body(struct fill *fill)
+{
+    fill->cutting = false;
+    flight_tell_body(fill->flight);
+}
+
+static void resume(struct fill *fill)
+{
+    atomic_store(&fill->flight->paused, false);
+    fetch_resume(fill->fetch);
+}
+
+static void on_retry(struct timer *t)
+{
+    struct fill *fill = (struct fill *)((char *)t - offsetof(struct fill, retry));
+
+    fill->starved = true;
+    if (atomic_load(&fill->flight->paused))
+        resume(fill);
+}
+
+/* Those that are cut off are told now: what they hold may be what it waits for. */
+static bool pause_body(struct fill *fill)
+{
+    if (fill->cutting)
+        tell_body(fill);
+    return false;
 }
 
 /* Nobody holds the origin up but the fastest reader. */
 static bool must_pause(struct fill *fill)
 {
     struct flight *f = fill->flight;
+    size_t object_max = fill->ask.hold->snapshot->conf->memory_object_bytes_max;
+    size_t lag_max = object_max > LAG_MIN ? object_max : LAG_MIN;
 
-    cut_off_laggards(fill);
+    if (stored_body_bytes(fill->response) > lag_max)
+        cut_off(fill, lag_max / 2);
     if (fill->produced < atomic_load(&f->consumed) + WINDOW)
         return false;
     atomic_store(&f->paused, true);
@@ -557,6 +590,30 @@ static bool must_pause(struct fill *fill)
 static bool append(struct fill *fill, struct bytes piece)
 {
     return stored_append(fill->ask.worker->store, fill->response, piece, loop_now(fill->ask.worker->loop));
+}
+
+/* False: no memory, until readers have taken more of it or left, or others have given up theirs. */
+static bool append_passed(struct fill *fill, struct bytes piece)
+{
+    struct flight *f = fill->flight;
+    bool appended = append(fill, piece);
+
+    if (!appended) {
+        atomic_store(&f->paused, true);
+        appended = append(fill, piece); /* a reader that just did may have missed the flag */
+        if (appended)
+            atomic_store(&f->paused, false);
+    }
+    if (appended) {
+        fill->starved = false;
+        return true;
+    }
+    /* So little may be in memory of any body that is passed through, whatever the others hold. */
+    if (fill->starved)
+        cut_off(fill, STORED_CHUNK_MAX);
+    fill->retry.fire = on_retry;
+    timer_arm(fill->ask.worker->loop, &fill->retry, RETRY_MS);
+    return false;
 }
 
 static bool on_body(struct fetch *fetch, void *data, struct bytes piece)
@@ -581,16 +638,11 @@ static bool on_body(struct fetch *fetch, void *data, struct bytes piece)
     if (end_if_abandoned(fill))
         return true;
     if (!appended && must_pause(fill))
-        return false;
-    if (!appended && !append(fill, piece)) {
-        /* until readers have taken more of it (flight_consumed); one that just did may have missed the flag */
-        atomic_store(&fill->flight->paused, true);
-        if (!append(fill, piece))
-            return false;
-        atomic_store(&fill->flight->paused, false);
-    }
+        return pause_body(fill);
+    if (!appended && !append_passed(fill, piece))
+        return pause_body(fill);
     fill->produced += piece.n;
-    flight_tell_body(fill->flight);
+    tell_body(fill);
     return true;
 }
 
@@ -800,10 +852,8 @@ void fill_look(struct flight *f)
             fetch_cancel(fill->fetch);
             flight_end(f);
             fill_free(fill);
-        } else if (atomic_load(&f->paused) && fill->produced < atomic_load(&f->consumed) + WINDOW / 2) {
-            atomic_store(&f->paused, false);
-            fetch_resume(fill->fetch);
-        }
+        } else if (atomic_load(&f->paused) && fill->produced < atomic_load(&f->consumed) + WINDOW / 2)
+            resume(fill);
     }
     flight_home_done(f);
 }

@@ -109,6 +109,10 @@ static void on_gone(struct hangup *h)
     struct request *r = H2O_STRUCT_FROM_MEMBER(struct request, hangup, h);
 
     r->hangup_on = false;
+    if (r->started) {
+        respond_to_gone(r);
+        return;
+    }
     flight_leave(&r->waiter);
     cancel_restart(r);
     request_waiting(r, false);
@@ -125,7 +129,7 @@ static void watch_for_leaving(struct timer *t)
 }
 
 /* Two system calls that most misses are too short for. */
-static void park(struct request *r)
+void request_park(struct request *r)
 {
     request_waiting(r, true);
     if (!r->hangup_on && !r->in.http2) {
@@ -392,7 +396,7 @@ static void fly_alone(struct request *r, bool cacheable)
         return;
     }
     fill_start(r, f, cacheable);
-    park(r);
+    request_park(r);
 }
 
 /* The answer concerns nobody else: the client's own conditions and ranges go along. */
@@ -415,7 +419,7 @@ static void join(struct request *r)
     }
     if (created)
         fill_start(r, f, true);
-    park(r);
+    request_park(r);
 }
 
 /* "bytes=2-5", "bytes=2-" or "bytes=-3": the one range that is asked for, if the origin may be asked for it alone. Not

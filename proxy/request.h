@@ -70,6 +70,10 @@ struct request {
 /* libh2o's one handler. */
 int request_handle(h2o_handler_t *self, h2o_req_t *req);
 
+/* The answer, or more of it, waits for the origin: counted as that, and an HTTP/1 client that leaves meanwhile is
+ * noticed. request_waiting and request_unwatch (proxy/respond.h) end it. */
+void request_park(struct request *r);
+
 /* Runs what was put off by request_restart. */
 void requests_restart(struct worker *w);
 

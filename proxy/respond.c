@@ -306,6 +306,15 @@ static void finish(struct request *r)
 
 /* --- bodies --- */
 
+/* What a paused fetch waits for may be the memory that this reader held: it goes first. */
+static void stop_reading(struct request *r)
+{
+    if (r->reading)
+        stored_reader_stop(&r->reader);
+    r->reading = false;
+    flight_leave(&r->waiter);
+}
+
 /* The client is to see that something is missing. */
 static void break_off(struct request *r)
 {
@@ -339,6 +348,16 @@ static bool skip(struct request *r)
     return true;
 }
 
+/* A client that takes nothing holds all that came since in memory: that ends although a send is under way. On HTTP/1
+ * the kernel may be reading what the reader holds until the request is disposed of. */
+static void cut_off(struct request *r)
+{
+    r->broken_off = true;
+    if (r->in.http2)
+        stop_reading(r);
+    connection_cut(r->req);
+}
+
 static void send_body(struct request *r, bool first)
 {
     struct stored *s = r->sending;
@@ -362,7 +381,7 @@ static void send_body(struct request *r, bool first)
     }
     if (n == 0 && !final && !first) {
         r->parked = true;
-        request_waiting(r, true);
+        request_park(r);
         return;
     }
     r->parked = false;
@@ -379,6 +398,10 @@ static void proceed(h2o_generator_t *generator, h2o_req_t *req)
     struct request *r = (struct request *)generator;
 
     (void)req;
+    if (r->broken_off) {
+        break_off(r);
+        return;
+    }
     if (!r->reading)
         return;
     stored_reader_advance(&r->reader, r->in_flight_bytes);
@@ -395,15 +418,30 @@ static void stop(h2o_generator_t *generator, h2o_req_t *req)
 
     (void)req;
     r->parked = false;
-    flight_leave(&r->waiter);
+    stop_reading(r);
 }
 
 void respond_more(struct request *r)
 {
-    if (!r->parked)
+    if (r->broken_off || r->finished)
         return;
+    if (!r->parked) {
+        if (is_cut_off(r))
+            cut_off(r);
+        return;
+    }
+    request_unwatch(r);
     request_waiting(r, false);
     send_body(r, false);
+}
+
+void respond_to_gone(struct request *r)
+{
+    r->parked = false;
+    request_waiting(r, false);
+    stop_reading(r);
+    connection_break(r->req);
+    h2o_send(r->req, NULL, 0, H2O_SEND_STATE_ERROR);
 }
 
 static bool start_reading(struct request *r, struct stored *s)

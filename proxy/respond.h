@@ -47,6 +47,9 @@ void respond_problem(struct request *r, int status, const char *detail, int retr
 /* The client has gone: ends the request and its connection. Not counted. */
 void respond_to_nobody(struct request *r);
 
+/* The client has gone while its answer, which has begun, waited for more: ends the request and its connection. */
+void respond_to_gone(struct request *r);
+
 /* A small body of weir's own (health). */
 void respond_text(struct request *r, int status, struct bytes content_type, struct bytes body);
 

@@ -447,6 +447,30 @@ static void what_is_alone_is_joined_by_nobody(void **state)
     flight_end(g);
 }
 
+/* What it waits for may be the memory that the leaving reader held. */
+static void who_leaves_a_paused_flight_tells_the_home(void **state)
+{
+    struct world *w = *state;
+    struct waiter a = waiter(), b = waiter();
+    bool created;
+    struct flight *f = join(w, 0, key, &a, &created);
+
+    assert_ptr_equal(join(w, 1, key, &b, &created), f);
+    deliver(w);
+    atomic_store(&f->paused, true);
+    flight_leave(&b.base);
+    assert_int_equal(w->nhome, 1);
+    deliver(w);
+    atomic_store(&f->paused, false);
+    assert_ptr_equal(join(w, 1, key, &b, &created), f);
+    flight_leave(&b.base);
+    assert_int_equal(w->nhome, 0);
+    flight_leave(&a.base);
+    assert_int_equal(w->nhome, 1);
+    deliver(w);
+    flight_end(f);
+}
+
 int main(void)
 {
 #define FLIGHT_TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
@@ -465,6 +489,7 @@ int main(void)
         FLIGHT_TEST(a_purge_by_tag_before_the_variant_is_added_dooms),
         FLIGHT_TEST(the_home_is_told_once),
         FLIGHT_TEST(what_is_alone_is_joined_by_nobody),
+        FLIGHT_TEST(who_leaves_a_paused_flight_tells_the_home),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
