@@ -452,7 +452,7 @@ static void join_range(struct request *r, struct bytes range)
 
     if (flight_join_existing(w->shared->flights, w->index, r->variant.n > 0 ? r->variant_hash : r->hash, base,
                              &r->waiter)) {
-        park(r);
+        request_park(r);
         return;
     }
     char *text = h2o_mem_alloc_pool(&r->req->pool, base.n + 1 + range.n);
@@ -471,7 +471,7 @@ static void join_range(struct request *r, struct bytes range)
     r->range = range;
     if (created)
         fill_start(r, f, true);
-    park(r);
+    request_park(r);
 }
 
 /* Nobody waits for it: what is stale has been sent. */
