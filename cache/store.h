@@ -50,7 +50,7 @@ struct stored *store_acquire(struct store_thread *t, struct key_hash hash, struc
  */
 bool store_put(struct store_thread *t, struct stored *s, struct mono_ms now) MUST_USE;
 
-/* Is that very object still the one stored? */
+/* Is that very object still the one stored? Takes the shard's lock. */
 bool store_holds(struct store_thread *t, const struct stored *s) MUST_USE;
 
 /* Removes that very object, if it is still the one stored. */

@@ -789,11 +789,11 @@ void fill_start(struct request *r, struct flight *f, bool cacheable)
     fill->flight = f;
     fill->began = f->born;
     fill->sent_us = clock_us();
-    if (!fill->ask.alone && r->stale != NULL) {
+    /* What was purged or replaced while the request waited is not to be confirmed by a 304. The flight is in the table
+     * by now: a purge from here on finds that. */
+    if (!fill->ask.alone && r->stale != NULL && store_holds(w->store, r->stale)) {
         fill->stale = stored_retain(r->stale);
-        /* What a purge has dropped since it was looked up is not built on: the flight is in the table by now, so that
-         * a purge from here on finds that. */
-        fill->validating = answer_has_validator(stored_fields(r->stale)) && store_holds(w->store, r->stale);
+        fill->validating = answer_has_validator(stored_fields(r->stale));
     }
     if (r->in.head && r->stale != NULL && r->stale->status == 200 && cacheable_head(r))
         fill->head_of = stored_retain(r->stale);

@@ -148,6 +148,8 @@ static void restart(struct request *r)
     flight_leave(&r->waiter);
     stored_release(r->partial);
     r->partial = NULL;
+    stored_release(r->stale); /* memory is asked again, and may know better */
+    r->stale = NULL;
     r->restarting = true;
     r->restart_next = w->restarts;
     w->restarts = r;
@@ -198,9 +200,16 @@ static void respond_stale(struct request *r, struct stored *s, const char *detai
     respond_stored(r, s, age);
 }
 
+/* Out of memory by a purge that came while the request waited; one that was evicted may still be used. */
+static bool was_purged(struct request *r, struct stored *s)
+{
+    return !store_holds(r->worker->store, s) && store_purged_since(r->worker->shared->store, r->key.url, s->born);
+}
+
 static bool may_stand_in(struct request *r)
 {
-    return r->stale != NULL && freshness_stale_if_error(&r->stale->lifetimes, age_of(r, r->stale));
+    return r->stale != NULL && !was_purged(r, r->stale) &&
+           freshness_stale_if_error(&r->stale->lifetimes, age_of(r, r->stale));
 }
 
 static void respond_failure(struct request *r, int failure)
@@ -370,8 +379,6 @@ static void on_wake(struct flight_waiter *waiter)
         on_failed(r, f);
         return;
     case FLIGHT_DECLINED:
-        stored_release(r->stale);
-        r->stale = NULL;
         restart(r);
         return;
     }

@@ -481,6 +481,48 @@ def test_a_purge_during_a_validation_is_not_undone_by_its_304(origin, start):
     assert w.get("/x").body == b"3" and origin.seen("/x")[2].get("if-none-match") is None
 
 
+def _stale_for_two(origin, start, answer_to_leader, answer_then):
+    """A stale response of two who wait for its validation, purged meanwhile; the second is let go by the answer."""
+    gate = origin.gate()
+
+    def answer(q):
+        if origin.count() == 1:
+            return Reply(b"old", headers=(("Cache-Control", "max-age=0, stale-if-error=60"), ("ETag", '"v"'), ("Vary", "Accept-Language")))
+        return Reply(gate=gate, **answer_to_leader) if origin.count() == 2 else answer_then(q)
+    origin.on("/x", answer)
+    w = start(origin)
+    german = [("Accept-Language", "de")]
+    assert w.get("/x", german + [("X-Foo", "2")]).body == b"old"
+    clients = []
+    for foo in ("1", "2"):
+        clients.append(w.http1())
+        clients[-1].send(client.build("GET", "/x", german + [("X-Foo", foo)]))
+        origin.wait(2)
+    time.sleep(0.2)  # the second has joined: nothing shows it from outside
+    w.purge_path("/x")
+    gate.open()
+    return w, [c.response() for c in clients], german
+
+
+def test_what_was_purged_while_one_waited_is_not_brought_back_by_a_304(origin, start):
+    """The leader's answer varies on more than was known, so that the second begins again, with the purged response at
+    hand, whose validator the origin would confirm."""
+    vary = ("Vary", "Accept-Language, X-Foo")
+
+    def then(q):
+        if q.get("if-none-match"):
+            return Reply(status=304, headers=(("ETag", '"v"'), *MINUTE, vary))
+        return Reply(b"new", headers=(("ETag", '"v"'), *MINUTE, vary))
+    w, answers, german = _stale_for_two(origin, start, {"body": b"for the first", "headers": (*MINUTE, ("ETag", '"w"'), vary)}, then)
+    assert [r.body for r in answers] == [b"for the first", b"new"]
+    assert w.get("/x", german + [("X-Foo", "2")]).body == b"new"
+
+
+def test_what_was_purged_while_one_waited_does_not_stand_in_for_a_failing_origin(origin, start):
+    _, answers, _ = _stale_for_two(origin, start, {"drop": True}, lambda q: Reply(drop=True))
+    assert {r.status for r in answers} == {502}
+
+
 def test_slow_and_fast_keys_do_not_hold_each_other_up(origin, start):
     gate = origin.gate()
     origin.on("/slow", body=b"slow", headers=MINUTE, gate=gate)
