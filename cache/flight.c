@@ -313,6 +313,20 @@ void flight_close(struct flight *f)
     }
 }
 
+bool flight_close_abandoned(struct flight *f)
+{
+    struct flight_shard *shard = shard_of(f->flights, f->entries[0].hash);
+    bool abandoned;
+
+    assert(f->entries[1].key.p == NULL);
+    pthread_mutex_lock(&shard->lock);
+    abandoned = atomic_load(&f->waiters) == 0; /* who joins is counted under this lock */
+    if (abandoned)
+        take_out(shard, &f->entries[0]);
+    pthread_mutex_unlock(&shard->lock);
+    return abandoned;
+}
+
 static void tell(struct flight *f)
 {
     atomic_thread_fence(memory_order_seq_cst);

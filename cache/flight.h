@@ -137,6 +137,8 @@ bool flight_add_variant(struct flight *f, struct key_hash hash, struct bytes var
 bool flight_show_tags(struct flight *f) MUST_USE;
 /* Found no more; those who wait stay. Home. */
 void flight_close(struct flight *f);
+/* The same, if nobody waits for it, which then stays so. True: nobody does. Home, before its variant is added. */
+bool flight_close_abandoned(struct flight *f) MUST_USE;
 /* Sets the state and tells all threads. Home. The calling thread's own waiters are woken before this returns. */
 void flight_tell(struct flight *f, enum flight_state state);
 /* There is more of the body, or its end. Home. */

@@ -219,6 +219,22 @@ enum storing storing_decide(const struct storing_facts *facts)
     return s == STORING_OK ? decide_use(facts) : s;
 }
 
+bool storing_may_be_shared(int status)
+{
+    switch (status) {
+    case 407:
+    case 412:
+    case 416:
+    case 417:
+    case 428:
+    case 431:
+    case 511:
+        return false;
+    default:
+        return status >= 400;
+    }
+}
+
 bool storing_usable_with_authorization(const struct cache_control *cc)
 {
     return cc->public_ || cc->s_maxage_s >= 0 || cc->must_revalidate;

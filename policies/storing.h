@@ -55,6 +55,11 @@ struct storing_facts {
  * here and stays out of what is stored and shared (qualified.h). */
 enum storing storing_decide(const struct storing_facts *facts);
 
+/* Is it an error's status that concerns others who asked for the same as much? No redirection (it may hold what is for
+ * one client), and none that is about this very request: its conditions, its range, its expectation, its fields, its
+ * proxy or network credentials. */
+bool storing_may_be_shared(int status);
+
 /* A stored response may be used for a request with Authorization (RFC 9111 section 3.5: public, s-maxage,
  * must-revalidate), with a personal cookie (an explicit lifetime above zero). */
 bool storing_usable_with_authorization(const struct cache_control *cc);

@@ -180,6 +180,19 @@ static bool varies_on_the_way(struct bytes spec)
     return false;
 }
 
+bool answer_is_shared_error(const struct answer *a)
+{
+    bool silent = a->storing == STORING_STATUS ||
+                  (a->storing == STORING_NO_LIFETIME && !a->lifetimes.explicit_ && !a->cc.no_cache);
+
+    return silent && storing_may_be_shared(a->status);
+}
+
+static bool is_for_others(const struct answer *a)
+{
+    return a->storing == STORING_OK || answer_is_shared_error(a);
+}
+
 /* Under which key: the primary one, or with the values of the fields that the answer varies on. */
 static void choose_key(const struct ask *ask, struct answer *a)
 {
@@ -189,10 +202,10 @@ static void choose_key(const struct ask *ask, struct answer *a)
     a->spec_n = 0;
     a->key = ask->primary;
     a->hash = ask->primary_hash;
-    if (a->storing == STORING_OK && (vary_spec_of(a->fields, a->spec, &a->spec_n) == VARY_STAR ||
-                                     varies_on_the_way((struct bytes){a->spec, a->spec_n})))
+    if (is_for_others(a) && (vary_spec_of(a->fields, a->spec, &a->spec_n) == VARY_STAR ||
+                             varies_on_the_way((struct bytes){a->spec, a->spec_n})))
         a->storing = STORING_VARY_STAR;
-    if (a->storing != STORING_OK)
+    if (!is_for_others(a))
         return;
     marker = store_acquire(w->store, ask->primary_hash, ask->primary, loop_now(w->loop));
     if (marker != NULL && marker->kind == STORED_VARY) {
@@ -201,7 +214,8 @@ static void choose_key(const struct ask *ask, struct answer *a)
     } else
         a->respec = true;
     stored_release(marker);
-    if (a->spec_n == 0 || a->storing != STORING_OK)
+    a->respec &= a->storing == STORING_OK;
+    if (a->spec_n == 0)
         return;
     struct bytes spec = {a->spec, a->spec_n};
 
@@ -286,8 +300,7 @@ static void withhold(struct answer *a, const struct ask *ask)
 /* Where a route stores what has Set-Cookie without it, those that share the answer get none either. */
 static bool strips_set_cookie(const struct ask *ask, const struct answer *a)
 {
-    return ask->route->conf->set_cookie == SET_COOKIE_STRIP &&
-           (a->storing == STORING_OK || a->storing == STORING_STATUS);
+    return ask->route->conf->set_cookie == SET_COOKIE_STRIP && is_for_others(a);
 }
 
 void answer_judge(struct answer *a, const struct ask *ask, const struct stored *updated, int status,

@@ -41,6 +41,10 @@ void answer_judge(struct answer *a, const struct ask *ask, const struct stored *
                   struct fields fields, int64_t content_length);
 void answer_fini(struct answer *a);
 
+/* An error that is not to be stored, for want of a lifetime and not for any prohibition: who waits for it gets it too.
+ */
+bool answer_is_shared_error(const struct answer *a);
+
 struct stored_options answer_options(const struct answer *a, const struct ask *ask, uint64_t born);
 
 /* A copy of the withheld fields in one block, for free() to release; without any, none is made. */

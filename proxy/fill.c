@@ -30,6 +30,8 @@ struct fill {
     struct fetch *fetch;
     bool untold; /* the head has come, the flight does not know yet */
     struct message tell;
+    bool went_out;   /* to the origin, at least once */
+    bool refreshing; /* behind the back of the client, which got a stale response: nobody need wait for it */
     bool validating; /* our validators went out with the request */
     bool kept;       /* the body stays whole */
     bool storing;    /* ... and is to be stored */
@@ -198,13 +200,6 @@ static bool may_stand_in(struct fill *fill)
                                                                                  loop_now(fill->ask.worker->loop)));
 }
 
-/* No prohibition, only nothing to keep: those who wait for a failing origin get its error too, instead of asking it one
- * by one. */
-static bool may_share_unstored(const struct fill *fill, const struct answer *a)
-{
-    return !fill->ask.alone && a->status >= 500 && a->storing == STORING_STATUS;
-}
-
 static void discard_body(struct fill *fill)
 {
     pthread_mutex_lock(&fill->flight->body);
@@ -288,7 +283,8 @@ static void publish(struct fill *fill, const struct answer *a, struct stored *re
     f->withheld = answer_withheld(a);
     fill->response = response;
     fill->storing = !fill->overtaken && a->storing == STORING_OK && nominate(fill, a);
-    fill->kept = fill->storing || (!fill->overtaken && may_share_unstored(fill, a));
+    fill->kept =
+        fill->storing || (!fill->overtaken && !fill->ask.alone && answer_is_shared_error(a) && nominate(fill, a));
     fill->untold = true;
     fill->tell.run = on_turn_end;
     loop_defer(fill->ask.worker->loop, &fill->tell);
@@ -517,7 +513,7 @@ static void keep_no_longer(struct fill *fill)
 {
     struct flight *f = fill->flight;
 
-    if (!fill->ask.alone && !fill->ask.asked_range)
+    if (fill->storing && !fill->ask.alone && !fill->ask.asked_range)
         put_marker(fill, STORED_PASS, f->answer_key, store_hash(fill->ask.worker->shared->store, f->answer_key),
                    BYTES_NONE, PASS_MS);
     flight_close(f);
@@ -622,15 +618,15 @@ static bool on_body(struct fetch *fetch, void *data, struct bytes piece)
     bool appended = false;
 
     (void)fetch;
-    if (fill->untold && fill->produced + piece.n <= UNTOLD_MAX && append(fill, piece)) {
+    bool fits = fill->produced + piece.n <= fill->ask.hold->snapshot->conf->memory_object_bytes_max;
+
+    if (fill->untold && fill->produced + piece.n <= UNTOLD_MAX && (fits || !fill->kept) && append(fill, piece)) {
         fill->produced += piece.n;
         return true;
     }
     if (fill->untold)
         tell_head(fill);
     if (fill->kept) {
-        bool fits = fill->produced + piece.n <= fill->ask.hold->snapshot->conf->memory_object_bytes_max;
-
         appended = fits && append(fill, piece);
         if (!appended)
             keep_no_longer(fill);
@@ -731,6 +727,7 @@ static void on_sent(struct fetch *fetch, void *data)
 
     (void)fetch;
     ask_sent(&fill->ask);
+    fill->went_out = true;
     fill->sent_us = clock_us();
     counter_add(&fill->ask.route->counters->threads[fill->ask.worker->index].origin_requests, 1);
 }
@@ -788,6 +785,7 @@ void fill_start(struct request *r, struct flight *f, bool cacheable)
     link_fill(fill);
     fill->flight = f;
     fill->began = f->born;
+    fill->refreshing = r->refreshing;
     fill->sent_us = clock_us();
     /* What was purged or replaced while the request waited is not to be confirmed by a 304. The flight is in the table
      * by now: a purge from here on finds that. */
@@ -834,25 +832,30 @@ void fills_cancel(struct worker *w)
         fill_free(fill);
     }
 }
+/* Before its answer. An unsafe request is not taken back once it may have had its effect; what may be stored is fetched
+ * to its end, but for what the origin has not been asked for yet. */
+static bool give_up_if_abandoned(struct fill *fill)
+{
+    struct flight *f = fill->flight;
+    bool taken_back = !fill->ask.unsafe && !fill->refreshing && !(fill->ask.cacheable && fill->went_out);
+
+    if (!taken_back || !flight_close_abandoned(f))
+        return false;
+    fetch_cancel(fill->fetch);
+    flight_end(f);
+    fill_free(fill);
+    return true;
+}
+
 void fill_look(struct flight *f)
 {
     struct fill *fill = f->home_data;
 
     flight_home_begin(f);
     if (fill != NULL) {
-        bool begun = fill->response != NULL;
-        /* An unsafe request is not taken back once it may have had its effect; what may be stored is fetched to its
-         * end. */
-        bool abandoned =
-            atomic_load(&f->waiters) == 0 && !fill->kept && (begun || (!fill->ask.unsafe && !fill->ask.cacheable));
+        bool ended = fill->response != NULL ? end_if_abandoned(fill) : give_up_if_abandoned(fill);
 
-        if (abandoned && begun)
-            end_if_abandoned(fill);
-        else if (abandoned) {
-            fetch_cancel(fill->fetch);
-            flight_end(f);
-            fill_free(fill);
-        } else if (atomic_load(&f->paused) && fill->produced < atomic_load(&f->consumed) + WINDOW / 2)
+        if (!ended && atomic_load(&f->paused) && fill->produced < atomic_load(&f->consumed) + WINDOW / 2)
             resume(fill);
     }
     flight_home_done(f);

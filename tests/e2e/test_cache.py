@@ -439,6 +439,16 @@ def test_an_object_over_max_object_is_not_stored_and_one_below_is(origin, start)
     assert (origin.count("/big"), origin.count("/chunked"), origin.count("/fits")) == (2, 2, 1)
 
 
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+def test_max_object_holds_for_what_comes_with_its_head(origin, start, framing):
+    origin.on("/over", body=b"x" * 4097, headers=MINUTE, framing=framing)
+    origin.on("/at", body=b"x" * 4096, headers=MINUTE, framing=framing)
+    w = start(origin, memory={"size": "64mb", "max_object": "4kb"})
+    for _ in range(2):
+        assert len(w.get("/over").body) == 4097 and len(w.get("/at").body) == 4096
+    assert (origin.count("/over"), origin.count("/at")) == (2, 1)
+
+
 def test_cache_status_of_others_is_kept(origin, start):
     counted(origin, "/x", [*MINUTE, ("Cache-Status", "inner; hit; ttl=5")])
     w = start(origin)

@@ -311,6 +311,51 @@ def test_an_uncacheable_verdict_frees_everybody_at_once_and_the_next_do_not_wait
     h.close(), more.close()
 
 
+@pytest.mark.parametrize("status", [400, 401, 404, 429, 503])
+def test_a_herd_on_an_error_without_a_lifetime_gets_one_and_so_does_the_next(origin, start, status):
+    gates = [origin.gate(), origin.gate()]
+    origin.on("/x", lambda q: Reply(b"%d" % origin.count(), status, gate=gates[origin.count() - 1]))
+    w = start(origin, backend={"max_connections": 100})
+    for n, gate in enumerate(gates, 1):
+        h = client.Herd(w.address, [GET_X] * 40).go()
+        origin.wait(n)
+        time.sleep(0.3)  # the others have joined: nothing shows it from outside
+        gate.open()
+        answers = h.gather().answers()
+        h.close()
+        assert {(r.status, r.body) for r in answers} == {(status, b"%d" % n)}
+        assert sum(r.cache.get("collapsed", False) for r in answers) == 39
+        assert not any(r.cache.get("stored") for r in answers)
+    assert origin.count() == 2
+
+
+@pytest.mark.parametrize("status,fields", [(417, ()), (431, ()), (302, ()), (400, NO_STORE), (400, (("Cache-Control", "private"),)),
+                                           (400, (("Set-Cookie", "a=b"),)), (404, (("Cache-Control", "max-age=0"),))])
+def test_what_may_be_about_one_request_is_for_that_one(origin, start, status, fields):
+    gate = origin.gate()
+    origin.on("/x", lambda q: Reply(b"%d" % origin.count(), status, headers=fields, gate=gate))
+    w = start(origin, backend={"max_connections": 100})
+    h = client.Herd(w.address, [GET_X] * 10).go()
+    origin.wait(1)
+    time.sleep(0.2)
+    gate.open()
+    assert {r.body for r in h.gather().answers()} == {b"%d" % (n + 1) for n in range(10)}
+    h.close()
+
+
+def test_an_error_that_varies_is_shared_with_those_it_is_for(origin, start):
+    gate = origin.gate()
+    origin.on("/x", lambda q: Reply(q.get("accept-language").encode(), 429, headers=(("Vary", "Accept-Language"),), gate=gate))
+    w = start(origin)
+    h = client.Herd(w.address, [client.build("GET", "/x", [("Accept-Language", lang)]) for lang in ("de", "fr") * 10]).go()
+    origin.wait(1)
+    time.sleep(0.2)
+    gate.open()
+    assert [r.body for r in h.gather().answers()] == [b"de", b"fr"] * 10
+    h.close()
+    assert origin.count() == 2
+
+
 def test_the_backends_limit_holds_when_a_herd_is_let_go(origin, start):
     first, second = origin.gate(), origin.gate()
     origin.on("/x", lambda q: Reply(b"%d" % origin.count(), headers=NO_STORE, gate=first if origin.count() == 1 else second))

@@ -11,6 +11,14 @@ from test_proxy import problem
 from weir import SLOW
 
 NO_STORE = (("Cache-Control", "no-store"),)
+MINUTE = (("Cache-Control", "max-age=60"),)
+
+
+def until_queued(w, n):
+    deadline = time.monotonic() + 5 * SLOW
+    while w.figures()["backends"][0]["queued"] != n:
+        assert time.monotonic() < deadline, f"never {n} in the queue: {w.figures()['backends']}"
+        time.sleep(0.01)
 
 
 def paths(n):
@@ -355,3 +363,41 @@ def test_a_slow_reader_of_what_is_not_stored_holds_the_origin_back_and_not_in_me
     r = c.head()
     total = sum(len(p) for p in c.pieces(r))
     assert r.clean and total == 200 << 20
+
+
+def test_abandoned_requests_leave_the_queue_without_a_fetch(origin, start):
+    gate = origin.gate()
+    origin.default = Reply(b"x", headers=MINUTE, gate=gate)
+    w = start(origin, backend={"max_connections": 2, "queue": {"size": 300, "timeout": "20s"}})
+    clients = [w.http1() for _ in range(52)]
+    for n, c in enumerate(clients[:2]):
+        c.send(client.build("GET", f"/first/{n}"))
+    origin.wait(2)
+    for n, c in enumerate(clients[2:]):
+        c.send(client.build("GET", f"/queued/{n}"))
+    until_queued(w, 50)
+    for c in clients:
+        c.reset()
+    until_queued(w, 0)
+    gate.open()
+    assert w.get("/live").status == 200
+    assert sorted(r.path for r in origin.requests) == ["/first/0", "/first/1", "/live"]
+    assert w.get("/first/0").hit and w.get("/first/1").hit, "what the origin was asked for is stored"
+
+
+def test_who_joins_what_was_abandoned_in_the_queue_is_served(origin, start):
+    gate = origin.gate()
+    origin.on("/slow", body=b"slow", headers=MINUTE, gate=gate)
+    origin.on("/x", body=b"x", headers=MINUTE)
+    w = start(origin, backend={"max_connections": 1, "queue": {"size": 300, "timeout": "20s"}})
+    slow = w.http1()
+    slow.send(client.build("GET", "/slow"))
+    origin.wait(1)
+    for _ in range(50):
+        leaver = w.http1()
+        leaver.send(client.build("GET", "/x"))
+        leaver.reset()
+    stayer = w.http1()
+    stayer.send(client.build("GET", "/x"))
+    gate.open()
+    assert stayer.response().body == b"x" and origin.count("/x") == 1

@@ -368,6 +368,20 @@ static void every_verdict_has_a_word_of_its_own(void **state)
     }
 }
 
+static void errors_about_the_request_itself_are_not_for_others(void **state)
+{
+    static const int own[] = {407, 412, 416, 417, 428, 431, 511};
+    size_t at = 0;
+
+    (void)state;
+    for (int status = 100; status < 600; status++) {
+        bool is_own = at < sizeof own / sizeof own[0] && own[at] == status;
+
+        at += is_own;
+        assert_int_equal(storing_may_be_shared(status), status >= 400 && !is_own);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -375,6 +389,7 @@ int main(void)
         cmocka_unit_test(only_get_is_stored),
         cmocka_unit_test(parts_are_not_stored),
         cmocka_unit_test(a_part_that_was_asked_for_is_stored),
+        cmocka_unit_test(errors_about_the_request_itself_are_not_for_others),
         cmocka_unit_test(some_statuses_are_never_stored),
         cmocka_unit_test(whom_it_is_for_is_judged_before_the_status),
         cmocka_unit_test(without_a_lifetime_the_status_counts),
