@@ -361,13 +361,31 @@ static void into_line(struct gate_ticket *ticket, bool first)
     b->waiting++;
 }
 
+static bool has_room(const struct backend *b)
+{
+    for (size_t i = 0; i < b->nservers; i++)
+        if (b->servers[i]->in_flight < b->max_connections)
+            return true;
+    return false;
+}
+
+/* In order; but one that no server with room will do for holds up nobody else. All that no server has refused are
+ * alike.
+ */
 static void serve_line(struct backend *b, int64_t now_ms)
 {
-    while (b->line.next != &b->line) {
-        struct gate_ticket *ticket = OF(struct gate_ticket, link, b->line.next);
+    bool others_only = false;
+
+    for (struct gate_link *l = b->line.next, *next; l != &b->line && has_room(b); l = next) {
+        struct gate_ticket *ticket = OF(struct gate_ticket, link, l);
+        next = l->next;
+        if (others_only && ticket->refused == NULL)
+            continue;
         struct server *s = pick(b, ticket, now_ms);
-        if (s == NULL)
-            return;
+        if (s == NULL) {
+            others_only |= ticket->refused == NULL;
+            continue;
+        }
         out_of_line(ticket);
         grant(ticket, s);
         loop_post(ticket->loop, &ticket->granted);
@@ -386,7 +404,7 @@ enum gate_answer gate_enter(struct gate_ticket *ticket, struct backend *b, struc
     pthread_mutex_lock(&b->lock);
     ticket->limits = b->limits;
     serve_line(b, now.ms);
-    if (b->waiting == 0 && (s = pick(b, ticket, now.ms)) != NULL)
+    if ((s = pick(b, ticket, now.ms)) != NULL) /* then none of those who wait could use it */
         grant(ticket, s);
     else if (b->waiting >= b->queue_size)
         answer = GATE_FULL;
@@ -469,6 +487,34 @@ struct backends *backends_create(void)
     pthread_mutex_init(&all->lock, NULL);
     all->first = NULL;
     return all;
+}
+
+/* When the next avoidance ends after `now`. */
+static int64_t avoidance_end_ms(const struct backend *b, int64_t now_ms)
+{
+    int64_t end_ms = INT64_MAX;
+
+    for (size_t i = 0; i < b->nservers; i++)
+        if (b->servers[i]->avoid_until_ms > now_ms && b->servers[i]->avoid_until_ms < end_ms)
+            end_ms = b->servers[i]->avoid_until_ms;
+    return end_ms;
+}
+
+int64_t backends_serve(struct backends *all, struct mono_ms now)
+{
+    int64_t next_ms = INT64_MAX;
+
+    pthread_mutex_lock(&all->lock);
+    for (struct backend *b = all->first; b != NULL; b = b->next) {
+        pthread_mutex_lock(&b->lock);
+        serve_line(b, now.ms);
+        int64_t end_ms = avoidance_end_ms(b, now.ms);
+        pthread_mutex_unlock(&b->lock);
+        if (end_ms < next_ms)
+            next_ms = end_ms;
+    }
+    pthread_mutex_unlock(&all->lock);
+    return next_ms;
 }
 
 static void backend_destroy(struct backend *b)

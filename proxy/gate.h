@@ -3,7 +3,8 @@
  * Private to upstream (and its tests).
  *
  * A ticket is one fetch's place: it holds a slot of one server (at most max_connections in flight for each), or waits
- * in the backend's one line, first come, first served; a slot that comes free goes straight to the first in line.
+ * in the backend's one line, first come, first served; a slot that comes free goes straight to the first in line that
+ * can use it.
  * Open connections count as well: a slot for a new connection, when the server has max_connections open already, is
  * made by shutting down an idle one, of whichever thread (libcurl then finds it dead).
  *
@@ -98,6 +99,10 @@ bool gate_abandon(struct gate_ticket *ticket);
  * alone for a while; GATE_NO_OTHER when there is no other server (the slot is given back all the same). Otherwise its
  * own server will do where there is no other. */
 enum gate_answer gate_again(struct gate_ticket *ticket, bool unreachable, struct mono_ms now);
+
+/* Serves all lines: to be called when an avoidance ends, GATE_AVOID_MS after a gate_again with `unreachable`, since no
+ * other event may come. Returns when the next one ends; INT64_MAX: none. */
+int64_t backends_serve(struct backends *all, struct mono_ms now);
 
 void gate_count_sent(struct backend *backend);
 void gate_count_failure(struct backend *backend);

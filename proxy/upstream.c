@@ -8,6 +8,8 @@
 
 struct upstream {
     struct loop *loop;
+    struct backends *backends;
+    struct timer avoidance; /* the end of one that this thread began */
     struct pools pools;
     h2o_linklist_t fetches, todo;
     struct message on_todo;
@@ -348,6 +350,16 @@ static void go_on(struct fetch *f, enum gate_answer answer, enum fetch_end end)
     }
 }
 
+static void on_avoidance_end(struct timer *timer)
+{
+    struct upstream *up = OF(struct upstream, avoidance, timer);
+
+    loop_refresh(up->loop);
+    int64_t now_ms = loop_now(up->loop).ms, next_ms = backends_serve(up->backends, loop_now(up->loop));
+    if (next_ms < INT64_MAX)
+        timer_arm(up->loop, timer, next_ms - now_ms);
+}
+
 /* Only one retry in all, libcurl's own included. A request that went out is sent again only if that is safe and nothing
  * of an answer came; one that did not go out, whatever its method, goes to another server. */
 static void ended_with(struct fetch *f, enum fetch_end end)
@@ -361,6 +373,8 @@ static void ended_with(struct fetch *f, enum fetch_end end)
     }
     f->retried = true;
     drop_transfer(f);
+    if (unreachable && !timer_armed(&f->up->avoidance))
+        timer_arm(f->up->loop, &f->up->avoidance, GATE_AVOID_MS);
     go_on(f, gate_again(&f->ticket, unreachable, loop_now(f->up->loop)), end);
 }
 
@@ -616,10 +630,10 @@ void fetch_resume(struct fetch *f)
 struct upstream *upstream_create(struct loop *loop, struct backends *all)
 {
     struct upstream *up = h2o_mem_alloc(sizeof(*up));
-    (void)all; /* fetches name their backend */
-
     memset(up, 0, sizeof(*up));
     up->loop = loop;
+    up->backends = all;
+    up->avoidance.fire = on_avoidance_end;
     up->on_todo.run = on_todo;
     h2o_linklist_init_anchor(&up->fetches);
     h2o_linklist_init_anchor(&up->todo);
@@ -637,5 +651,6 @@ void upstream_destroy(struct upstream *up)
         drop_and_free(OF(struct fetch, link, up->fetches.next));
     pools_fini(&up->pools);
     loop_undefer(up->loop, &up->on_todo);
+    timer_disarm(up->loop, &up->avoidance);
     free(up);
 }

@@ -401,3 +401,41 @@ def test_who_joins_what_was_abandoned_in_the_queue_is_served(origin, start):
     stayer.send(client.build("GET", "/x"))
     gate.open()
     assert stayer.response().body == b"x" and origin.count("/x") == 1
+
+
+def _two_of_which_the_second_is_slow(make_origin, start, **backend):
+    one, two = make_origin(), make_origin()
+    gate = two.gate()
+    two.default = Reply(b"two", headers=NO_STORE, gate=gate)
+    one.default = lambda q: Reply(drop=True) if q.path == "/dies" else Reply(b"one", headers=NO_STORE, end="close")
+    w = start(one, backend={"servers": [one.url, two.url], "balance": "round_robin",
+                            "queue": {"size": 100, "timeout": "8s"}, **backend})
+    return one, two, gate, w
+
+
+def test_who_may_not_go_to_the_free_server_holds_up_nobody(make_origin, start):
+    one, two, gate, w = _two_of_which_the_second_is_slow(make_origin, start, max_connections=1)
+    clients = [w.http1() for _ in range(3)]
+    for n, c in enumerate(clients[:2]):  # by turns: one answers, two holds it
+        c.send(client.build("GET", f"/{n}"))
+    two.wait(1)
+    clients[2].send(client.build("GET", "/dies"))  # at one, and then it waits for two
+    one.wait(1, "/dies")
+    until_queued(w, 1)
+    assert w.get("/after").body == b"one"
+    gate.open()
+    assert clients[2].response().body == b"two"
+
+
+def test_who_waits_goes_to_a_server_when_it_is_avoided_no_more(make_origin, start):
+    one, two, gate, w = _two_of_which_the_second_is_slow(make_origin, start, max_connections=1)
+    one.refuse()
+    clients = [w.http1() for _ in range(3)]
+    for n, c in enumerate(clients[:2]):
+        c.send(client.build("GET", f"/{n}"))
+    two.wait(1)
+    until_queued(w, 1)
+    one.accept_again()
+    clients[2].send(client.build("GET", "/2"))
+    assert clients[2].response().body == b"one"
+    gate.open()

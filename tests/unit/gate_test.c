@@ -268,6 +268,60 @@ static void who_was_refused_gets_another_server_and_the_refusing_one_a_rest(void
     gate_leave(&y.ticket, T0);
 }
 
+static void who_waits_for_one_server_holds_up_nobody_who_could_use_another(void **state)
+{
+    struct gates *g = *state;
+    struct visit v[5];
+
+    g->conf.nservers = 2;
+    g->conf.max_connections = 1;
+    apply(g);
+    enter(g, &v[0]);
+    enter(g, &v[1]);
+    assert_int_equal(server_of(&v[0]), 'a');
+    /* a failed it, and b is full: it waits for b, and a has room */
+    assert_int_equal(gate_again(&v[0].ticket, false, T0), GATE_WAITS);
+    assert_int_equal(enter(g, &v[2]), GATE_GRANTED);
+    assert_int_equal(server_of(&v[2]), 'a');
+    enter(g, &v[3]);
+    enter(g, &v[4]);
+    gate_leave(&v[2].ticket, T0);
+    assert_int_equal(server_of(&v[3]), 'a');
+    gate_leave(&v[1].ticket, T0);
+    assert_int_equal(server_of(&v[0]), 'b');
+    assert_int_equal(server_of(&v[4]), '-');
+    gate_leave(&v[0].ticket, T0);
+    assert_int_equal(server_of(&v[4]), 'b');
+    gate_leave(&v[3].ticket, T0);
+    gate_leave(&v[4].ticket, T0);
+    loop_run(g->loop, 0);
+}
+
+static void the_line_is_served_when_a_server_is_avoided_no_more(void **state)
+{
+    struct gates *g = *state;
+    struct visit v[3];
+
+    g->conf.nservers = 2;
+    g->conf.max_connections = 1;
+    apply(g);
+    assert_true(backends_serve(g->all, T0) == INT64_MAX);
+    enter(g, &v[0]);
+    enter(g, &v[1]);
+    assert_int_equal(gate_again(&v[0].ticket, true, T0), GATE_WAITS); /* it does not go back to a, ... */
+    assert_int_equal(enter(g, &v[2]), GATE_WAITS);                    /* ... and nobody does for a while */
+    assert_true(backends_serve(g->all, after(GATE_AVOID_MS - 1)) == after(GATE_AVOID_MS).ms);
+    assert_int_equal(server_of(&v[2]), '-');
+    assert_true(backends_serve(g->all, after(GATE_AVOID_MS)) == INT64_MAX);
+    assert_int_equal(server_of(&v[2]), 'a');
+    assert_int_equal(server_of(&v[0]), '-');
+    gate_leave(&v[1].ticket, after(GATE_AVOID_MS));
+    assert_int_equal(server_of(&v[0]), 'b');
+    gate_leave(&v[0].ticket, after(GATE_AVOID_MS));
+    gate_leave(&v[2].ticket, after(GATE_AVOID_MS));
+    loop_run(g->loop, 0);
+}
+
 static void where_all_refuse_all_are_tried(void **state)
 {
     struct gates *g = *state;
@@ -620,6 +674,8 @@ int main(void)
         TEST(without_a_line_nobody_waits),
         TEST(nobody_overtakes_the_line),
         TEST(who_was_refused_gets_another_server_and_the_refusing_one_a_rest),
+        TEST(who_waits_for_one_server_holds_up_nobody_who_could_use_another),
+        TEST(the_line_is_served_when_a_server_is_avoided_no_more),
         TEST(where_all_refuse_all_are_tried),
         TEST(a_single_server_is_tried_again_only_if_it_was_reached),
         TEST(who_comes_again_goes_ahead_of_the_line),
