@@ -606,6 +606,7 @@ bool transfer_may_send(struct transfer *t, uint16_t port)
 {
     char byte;
 
+    t->reused = t->conn == NULL;
     if (t->pool->gate.server->unix_path != NULL) /* connections cannot be told apart */
         return true;
     if (t->conn != NULL) { /* opened for it */

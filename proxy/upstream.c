@@ -37,6 +37,7 @@ struct fetch {
     struct timer timer;
 
     unsigned sent_here; /* times that t has sent it */
+    bool recount;       /* the attempt before this one was counted, but met a dead connection and nobody */
     bool retried, twice, stale, refused, paused, cancelled, safe;
     enum fetch_end end;
 
@@ -360,6 +361,13 @@ static void on_avoidance_end(struct timer *timer)
         timer_arm(up->loop, timer, next_ms - now_ms);
 }
 
+/* Where one kept connection was dead, so may the others be. The origin has not seen the request, so it counts once. */
+static void met_dead_connection(struct fetch *f)
+{
+    f->ticket.fresh = true;
+    f->recount = true;
+}
+
 /* Only one retry in all, libcurl's own included. A request that went out is sent again only if that is safe and nothing
  * of an answer came; one that did not go out, whatever its method, goes to another server. */
 static void ended_with(struct fetch *f, enum fetch_end end)
@@ -372,6 +380,8 @@ static void ended_with(struct fetch *f, enum fetch_end end)
         return;
     }
     f->retried = true;
+    if (!unreachable && f->t->reused)
+        met_dead_connection(f);
     drop_transfer(f);
     if (unreachable && !timer_armed(&f->up->avoidance))
         timer_arm(f->up->loop, &f->up->avoidance, GATE_AVOID_MS);
@@ -399,6 +409,13 @@ static void on_connecting(struct transfer *t)
         enter_phase(f, PHASE_CONNECT, f->ticket.limits.connect_ms);
 }
 
+static void tell_sent(struct fetch *f)
+{
+    gate_count_sent(f->ticket.backend);
+    if (f->cb->sent != NULL)
+        f->cb->sent(f, f->data);
+}
+
 /* libcurl sends a request again, whatever its method and up to five times, when a connection that it reused turns out
  * to be dead. */
 static int on_send(void *data, char *ip, char *local_ip, int port, int local_port)
@@ -413,17 +430,20 @@ static int on_send(void *data, char *ip, char *local_ip, int port, int local_por
         f->twice = true;
         return CURL_PREREQFUNC_ABORT;
     }
-    if (f->sent_here > 0)
+    bool again = f->sent_here > 0;
+    if (again) {
         f->retried = true;
-    if (!transfer_may_send(t, (uint16_t)local_port)) {
+        met_dead_connection(f);
+    }
+    if (!transfer_may_send(t, (uint16_t)local_port) || (again && t->reused)) {
         f->stale = true;
         return CURL_PREREQFUNC_ABORT;
     }
     f->sent_here++;
     enter_phase(f, PHASE_SENT, f->ticket.limits.first_byte_ms);
-    gate_count_sent(f->ticket.backend);
-    if (f->cb->sent != NULL)
-        f->cb->sent(f, f->data);
+    if (!f->recount)
+        tell_sent(f);
+    f->recount = false;
     return f->cancelled ? CURL_PREREQFUNC_ABORT : CURL_PREREQFUNC_OK;
 }
 

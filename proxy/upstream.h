@@ -63,7 +63,8 @@ struct fetch_callbacks {
     bool (*body)(struct fetch *f, void *data, struct bytes piece);
     /* The end. The fetch is gone after this returns. */
     void (*done)(struct fetch *f, void *data, enum fetch_end end);
-    /* The request goes out now (once for each attempt): for counting. May be NULL. */
+    /* The request goes out now (once for each attempt, but not again after one on a kept connection that turned out
+     * dead): for counting. May be NULL. */
     void (*sent)(struct fetch *f, void *data);
     /* An interim response (1xx, never 101) before the head of the final answer, fields as there. All of them and that
      * head together are bounded (ANSWER_HEAD_BYTES_MAX), and first_byte goes on counting. May be NULL. May call

@@ -1,6 +1,7 @@
 """Connections to the origin: pools, queues, time limits, retries, several servers, TLS, unix sockets."""
 import socket
 import ssl
+import threading
 import time
 
 import pytest
@@ -439,3 +440,23 @@ def test_who_waits_goes_to_a_server_when_it_is_avoided_no_more(make_origin, star
     clients[2].send(client.build("GET", "/2"))
     assert clients[2].response().body == b"one"
     gate.open()
+
+
+def test_an_origin_that_closes_kept_connections_without_a_word_is_no_trouble(origin, start):
+    """Every second connection is closed after its answer: now and then a request goes out on one that is dead."""
+    raw = b"HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nContent-Length: 2\r\n\r\nok"
+    origin.default = lambda q: Reply(raw=raw, end="close" if origin.count() % 2 else "keep")
+    w = start(origin)
+    statuses = []
+
+    def ask(k):
+        c = w.http1()
+        statuses.extend(c.get(f"/{k}/{i}").status for i in range(300))
+    threads = [threading.Thread(target=ask, args=(k,)) for k in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    figures = w.figures()
+    assert statuses == [200] * 1200
+    assert figures["origin"]["requests"] == origin.count() == 1200

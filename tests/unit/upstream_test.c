@@ -1084,7 +1084,7 @@ static void an_idle_connection_is_closed_after_keepalive(void **state)
 /* Sent again, or not */
 
 static void check_resend(const struct answer *answers, size_t n, bool warm, const struct fetch_request *request,
-                         enum fetch_end end, unsigned sent, unsigned heads)
+                         enum fetch_end end, unsigned seen, unsigned sent, unsigned heads)
 {
     struct origin *o = origin_start(answers, n);
     struct client c;
@@ -1102,8 +1102,8 @@ static void check_resend(const struct answer *answers, size_t n, bool warm, cons
     assert_int_equal(g.end, end);
     assert_int_equal(g.sent, sent);
     assert_int_equal(g.heads, heads);
-    assert_int_equal(COUNT(o, nrequests), sent + warm);
-    for (unsigned i = warm + 1; i < sent + warm; i++)
+    assert_int_equal(COUNT(o, nrequests), seen + warm);
+    for (unsigned i = warm + 1; i < seen + warm; i++)
         assert_string_equal(request_of(o, i), request_of(o, i - 1));
     client_fini(&c);
     origin_stop(o);
@@ -1123,15 +1123,15 @@ static void a_safe_request_is_sent_again_once_if_nothing_of_an_answer_came(void 
     static const struct answer dies_in_body[] = {SAY(CLOSE, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"), OK_HELLO};
     (void)state;
 
-    check_resend(dies_new, 2, false, &get, FETCH_OK, 2, 1);
-    check_resend(dies_reset, 2, false, &get, FETCH_OK, 2, 1);
-    check_resend(dies_reused, 3, true, &get, FETCH_OK, 2, 1);
-    check_resend(dies_reused_reset, 3, true, &get, FETCH_OK, 2, 1);
-    check_resend(dies_twice, 3, false, &get, FETCH_RESET, 2, 0);
-    check_resend(dies_reused_twice, 4, true, &get, FETCH_RESET, 2, 0);
-    check_resend(dies_in_head, 2, false, &get, FETCH_RESET, 1, 0);
-    check_resend(dies_reused_in_head, 3, true, &get, FETCH_RESET, 1, 0);
-    check_resend(dies_in_body, 2, false, &get, FETCH_TRUNCATED, 1, 1);
+    check_resend(dies_new, 2, false, &get, FETCH_OK, 2, 2, 1);
+    check_resend(dies_reset, 2, false, &get, FETCH_OK, 2, 2, 1);
+    check_resend(dies_reused, 3, true, &get, FETCH_OK, 2, 1, 1); /* counts once: it may have met nobody */
+    check_resend(dies_reused_reset, 3, true, &get, FETCH_OK, 2, 1, 1);
+    check_resend(dies_twice, 3, false, &get, FETCH_RESET, 2, 2, 0);
+    check_resend(dies_reused_twice, 4, true, &get, FETCH_RESET, 2, 1, 0);
+    check_resend(dies_in_head, 2, false, &get, FETCH_RESET, 1, 1, 0);
+    check_resend(dies_reused_in_head, 3, true, &get, FETCH_RESET, 1, 1, 0);
+    check_resend(dies_in_body, 2, false, &get, FETCH_TRUNCATED, 1, 1, 1);
 }
 
 static void an_unsafe_request_is_never_sent_again(void **state)
@@ -1141,35 +1141,46 @@ static void an_unsafe_request_is_never_sent_again(void **state)
     static const struct answer dies_reset[] = {OK_HELLO, {NULL, 0, RESET}, OK_HELLO};
     (void)state;
 
-    check_resend(dies_new, 2, false, &post, FETCH_RESET, 1, 0);
-    check_resend(dies_reused, 3, true, &post, FETCH_RESET, 1, 0);
-    check_resend(dies_reset, 3, true, &post, FETCH_RESET, 1, 0);
+    check_resend(dies_new, 2, false, &post, FETCH_RESET, 1, 1, 0);
+    check_resend(dies_reused, 3, true, &post, FETCH_RESET, 1, 1, 0);
+    check_resend(dies_reset, 3, true, &post, FETCH_RESET, 1, 1, 0);
 }
 
-/* Two idle connections, both of which die when they are used: libcurl by itself would go through both. */
-static void libcurls_own_retries_count_too(void **state)
+/* Three idle connections, all of which die when they are used: libcurl by itself would go through them. */
+static void check_dead_kept(struct origin *o, enum fetch_end end)
 {
-    struct origin *o = ORIGIN(OK_HELLO, OK_HELLO, {NULL, 0, CLOSE}, {NULL, 0, CLOSE}, OK_HELLO);
     struct client c;
-    struct got g = {0}, h = {0};
-    (void)state;
+    struct got g[3] = {{0}};
 
-    origin_hold(o, 2);
+    origin_hold(o, 3);
     client_open(&c, o);
-    fetch(&c, &g, &get);
-    fetch(&c, &h, &get);
+    for (int i = 0; i < 3; i++)
+        fetch(&c, &g[i], &get);
     run(&c);
-    assert_int_equal(COUNT(o, accepted), 2);
-    got_free(&g);
-    fetch(&c, &g, &get);
+    assert_int_equal(COUNT(o, accepted), 3);
+    got_free(&g[0]);
+    fetch(&c, &g[0], &get);
     run(&c);
-    assert_int_equal(g.end, FETCH_RESET);
-    assert_int_equal(g.sent, 2);
-    assert_int_equal(COUNT(o, nrequests), 4);
+    assert_int_equal(g[0].end, end);
+    assert_int_equal(g[0].sent, 1);
+    assert_int_equal(COUNT(o, nrequests), 5);
+    assert_int_equal(COUNT(o, accepted), 4);
     client_fini(&c);
     origin_stop(o);
-    got_free(&g);
-    got_free(&h);
+    for (int i = 0; i < 3; i++)
+        got_free(&g[i]);
+}
+
+static void libcurls_own_retries_count_too(void **state)
+{
+    (void)state;
+    check_dead_kept(ORIGIN(OK_HELLO, OK_HELLO, OK_HELLO, {NULL, 0, CLOSE}, {NULL, 0, CLOSE}, OK_HELLO), FETCH_RESET);
+}
+
+static void after_a_dead_connection_comes_a_new_one(void **state)
+{
+    (void)state;
+    check_dead_kept(ORIGIN(OK_HELLO, OK_HELLO, OK_HELLO, {NULL, 0, CLOSE}, OK_HELLO), FETCH_OK);
 }
 
 static void an_unsafe_request_goes_out_on_a_connection_of_its_own(void **state)
@@ -2020,6 +2031,7 @@ int main(void)
         cmocka_unit_test(a_safe_request_is_sent_again_once_if_nothing_of_an_answer_came),
         cmocka_unit_test(an_unsafe_request_is_never_sent_again),
         cmocka_unit_test(libcurls_own_retries_count_too),
+        cmocka_unit_test(after_a_dead_connection_comes_a_new_one),
         cmocka_unit_test(an_unsafe_request_goes_out_on_a_connection_of_its_own),
         cmocka_unit_test(a_server_that_refuses_is_passed_over_for_another),
         cmocka_unit_test(requests_are_shared_out_to_the_servers),
