@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <h2o.h>
+#include <linux/tcp.h> /* glibc's struct tcp_info ends before the counts of bytes */
 #include <pthread.h>
 #include <stdio.h>
 #include <sys/epoll.h>
@@ -257,9 +258,24 @@ static curl_socket_t open_socket(void *data, curlsocktype purpose, struct curl_s
     return fd;
 }
 
+/* Has the other end's kernel taken all that was sent? Where a connection was dead it has taken nothing of the last
+ * request. */
+static bool has_arrived(int fd)
+{
+    struct tcp_info info;
+    socklen_t n = sizeof(info);
+
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &n) != 0)
+        return true;
+    return info.tcpi_bytes_acked > info.tcpi_bytes_sent; /* the SYN counts among those that were acknowledged */
+}
+
 static int close_socket(void *data, curl_socket_t fd)
 {
     struct conn *conn = conn_find(data, fd);
+
+    if (conn != NULL && conn->user != NULL && conn->user->conn == conn)
+        conn->user->arrived = has_arrived(fd);
     if (conn != NULL)
         conn_closed(conn);
     return close(fd);
@@ -607,6 +623,7 @@ bool transfer_may_send(struct transfer *t, uint16_t port)
     char byte;
 
     t->reused = t->conn == NULL;
+    t->arrived = false;
     if (t->pool->gate.server->unix_path != NULL) /* connections cannot be told apart */
         return true;
     if (t->conn != NULL) { /* opened for it */

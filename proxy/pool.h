@@ -48,6 +48,7 @@ struct transfer {
     struct conn *conn;    /* that it uses */
     struct conn *nascent; /* that it has opened, and that may not be connected yet */
     bool running;
+    bool arrived;                 /* its last connection was closed after the request had come to the other end */
     bool reused;                  /* the connection that it was last allowed to send on had been used before */
     bool until_close, tls_closed; /* private */
     int method;                   /* prepare's and its owner's: what kind is set */

@@ -361,11 +361,12 @@ static void on_avoidance_end(struct timer *timer)
         timer_arm(up->loop, timer, next_ms - now_ms);
 }
 
-/* Where one kept connection was dead, so may the others be. The origin has not seen the request, so it counts once. */
+/* Where one kept connection was dead, so may the others be. What did not arrive the origin has not seen: it counts once.
+ */
 static void met_dead_connection(struct fetch *f)
 {
     f->ticket.fresh = true;
-    f->recount = true;
+    f->recount = !f->t->arrived;
 }
 
 /* Only one retry in all, libcurl's own included. A request that went out is sent again only if that is safe and nothing

@@ -204,8 +204,8 @@ def test_an_origin_without_ranges_gives_the_whole_once(origin, start):
     origin.on("/x", body=TEXT, headers=MINUTE)
     w = start(origin)
     assert is_part(w.get("/x", part("10-19")), 10, 19)
-    origin.wait_idle()
-    assert w.get("/x").body == TEXT
+    while w.figures()["memory"]["objects"] == 0:
+        pass  # the part was there before the rest had come
     assert w.get("/x").hit and w.get("/x", part("-1")).hit and origin.count() == 1
 
 
