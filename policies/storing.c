@@ -100,21 +100,6 @@ static bool is_private(const struct storing_facts *f)
     return !f->user_scope && f->cc->private_;
 }
 
-static bool spec_names(struct bytes spec, struct bytes name)
-{
-    while (spec.n > 0) {
-        const char *comma = memchr(spec.p, ',', spec.n);
-        size_t n = comma == NULL ? spec.n : (size_t)(comma - spec.p);
-
-        if (bytes_eq((struct bytes){spec.p, n}, name))
-            return true;
-        n += comma != NULL;
-        spec.p += n;
-        spec.n -= n;
-    }
-    return false;
-}
-
 /* A variant's key holds the nominated values as they are: on a shared route a credential must not be one of them. */
 static bool varies_beyond_us(const struct storing_facts *f)
 {
@@ -131,8 +116,8 @@ static bool varies_beyond_us(const struct storing_facts *f)
     }
     if (f->user_scope)
         return false;
-    return (f->has_authorization && spec_names((struct bytes){text, n}, BYTES_LIT("authorization"))) ||
-           (f->has_personal_cookie && spec_names((struct bytes){text, n}, BYTES_LIT("cookie")));
+    return (f->has_authorization && vary_spec_names((struct bytes){text, n}, BYTES_LIT("authorization"))) ||
+           (f->has_personal_cookie && vary_spec_names((struct bytes){text, n}, BYTES_LIT("cookie")));
 }
 
 /* RFC 9111 section 3: explicit, or of a status that needs nothing explicit, or given a lifetime by a tier. */

@@ -2,6 +2,7 @@
 
 #include <stdint.h>
 
+#include "policies/negotiate.h"
 #include "policies/request_check.h"
 
 #define ABSENT UINT32_MAX
@@ -106,42 +107,39 @@ size_t vary_key_bytes_max(struct bytes spec, struct fields request)
     return n;
 }
 
-/* How the values of a field may differ and still mean the same. */
-struct syntax {
-    bool fold_case;
-    bool weighted; /* members have parameters: blanks around ';' mean nothing either */
-};
-
-static struct syntax syntax_of(struct bytes name)
+/* Members with parameters (RFC 9110 section 12.5.1): blanks around ';' mean nothing, nor does the case of a media
+ * range.
+ */
+static bool has_parameters(struct bytes name)
 {
-    bool weighted = bytes_eq(name, BYTES_LIT("accept-encoding")) || bytes_eq(name, BYTES_LIT("accept-language"));
-    return (struct syntax){weighted, weighted};
-}
-
-static bool separates(struct syntax syntax, char c)
-{
-    return c == ',' || (syntax.weighted && c == ';');
+    return bytes_eq(name, BYTES_LIT("accept"));
 }
 
 struct writer {
     char *start, *to;
+    bool parameters;
     bool quoted; /* inside a quoted-string everything counts; it may go on over joined lines */
 };
 
+static bool separates(const struct writer *w, char c)
+{
+    return c == ',' || (w->parameters && c == ';');
+}
+
 /* A run of OWS counts unless it stands beside a separator or at either end. Returns where it ends. */
-static const char *ows_put(struct syntax syntax, const char *p, const char *end, struct writer *w)
+static const char *ows_put(const char *p, const char *end, struct writer *w)
 {
     const char *after = p;
     while (after < end && (*after == ' ' || *after == '\t'))
         after++;
-    if (after == end || separates(syntax, *after) || w->to == w->start || separates(syntax, w->to[-1]))
+    if (after == end || separates(w, *after) || w->to == w->start || separates(w, w->to[-1]))
         return after;
     memcpy(w->to, p, (size_t)(after - p));
     w->to += after - p;
     return after;
 }
 
-static void line_put(struct syntax syntax, struct bytes line, struct writer *w)
+static void line_put(struct bytes line, struct writer *w)
 {
     const char *p = line.p, *end = line.p + line.n;
     while (p < end) {
@@ -150,11 +148,47 @@ static void line_put(struct syntax syntax, struct bytes line, struct writer *w)
         else if (*p == '"')
             w->quoted = !w->quoted;
         else if (!w->quoted && (*p == ' ' || *p == '\t')) {
-            p = ows_put(syntax, p, end, w);
+            p = ows_put(p, end, w);
             continue;
         }
-        *w->to++ = syntax.fold_case ? ascii_lower(*p) : *p;
-        p++;
+        *w->to++ = *p++;
+    }
+}
+
+/* Where the member ends that begins at p: at a comma outside of quoted strings, or at the end. */
+static char *member_end(char *p, char *end)
+{
+    for (bool quoted = false; p < end && (quoted || *p != ','); p++)
+        if (*p == '"')
+            quoted = !quoted;
+        else if (quoted && *p == '\\' && end - p > 1)
+            p++;
+    return p;
+}
+
+/* type "/" subtype, both of which know no case (RFC 9110 section 8.3.1). */
+static void fold_media_range(char *p, char *end)
+{
+    char *semicolon = memchr(p, ';', (size_t)(end - p));
+
+    if (semicolon != NULL)
+        end = semicolon;
+    char *slash = memchr(p, '/', (size_t)(end - p));
+
+    if (slash == NULL || !token_valid((struct bytes){p, (size_t)(slash - p)}) ||
+        !token_valid((struct bytes){slash + 1, (size_t)(end - slash - 1)}))
+        return;
+    for (; p < end; p++)
+        *p = ascii_lower(*p);
+}
+
+static void fold_media_ranges(char *p, char *end)
+{
+    while (p < end) {
+        char *stop = member_end(p, end);
+
+        fold_media_range(p, stop);
+        p = stop + (stop < end);
     }
 }
 
@@ -164,23 +198,47 @@ static void u32_put(char *to, uint32_t value)
         to[i] = (char)(value >> (8 * i));
 }
 
+static uint32_t u32_get(const char *p)
+{
+    uint32_t value = 0;
+
+    for (int i = 0; i < 4; i++)
+        value |= (uint32_t)(unsigned char)p[i] << (8 * i);
+    return value;
+}
+
+/* All lines of the field from the first on, as they came but for blanks that mean nothing. Returns the end. */
+static char *lines_put(struct bytes name, struct fields request, size_t first, char *to)
+{
+    struct writer w = {.start = to, .to = to, .parameters = has_parameters(name)};
+
+    line_put(request.v[first].value, &w);
+    for (size_t i = fields_find(request, name, first + 1); i < request.n; i = fields_find(request, name, i + 1)) {
+        *w.to++ = ',';
+        line_put(request.v[i].value, &w);
+    }
+    if (w.parameters)
+        fold_media_ranges(w.start, w.to);
+    return w.to;
+}
+
 /* Length and value. Returns where the next begins. */
 static char *value_put(struct bytes name, struct fields request, char *to)
 {
-    struct writer w = {to + sizeof(uint32_t), to + sizeof(uint32_t), false};
-    size_t i = fields_find(request, name, 0);
-    if (i == request.n) {
+    struct preferences preferences;
+    size_t first = fields_find(request, name, 0);
+    char *start = to + sizeof(uint32_t), *end;
+
+    if (first == request.n) {
         u32_put(to, ABSENT);
-        return w.to;
+        return start;
     }
-    struct syntax syntax = syntax_of(name);
-    line_put(syntax, request.v[i].value, &w);
-    for (i = fields_find(request, name, i + 1); i < request.n; i = fields_find(request, name, i + 1)) {
-        *w.to++ = ',';
-        line_put(syntax, request.v[i].value, &w);
-    }
-    u32_put(to, (uint32_t)(w.to - w.start));
-    return w.to;
+    if (negotiate_knows(name) && negotiate_parse(request, name, first, &preferences))
+        end = start + negotiate_write(&preferences, start);
+    else
+        end = lines_put(name, request, first, start);
+    u32_put(to, (uint32_t)(end - start));
+    return end;
 }
 
 size_t vary_key_build(struct bytes spec, struct fields request, char *buf)
@@ -190,4 +248,53 @@ size_t vary_key_build(struct bytes spec, struct fields request, char *buf)
     while (spec_next(&spec, &name))
         to = value_put(name, request, to);
     return (size_t)(to - buf);
+}
+
+/* The next value with its length. False: none, or cut short. */
+static bool value_next(struct bytes *key, struct bytes *value)
+{
+    if (key->n < sizeof(uint32_t))
+        return false;
+    uint32_t n = u32_get(key->p);
+    size_t whole = sizeof n + (n == ABSENT ? 0 : n);
+
+    if (key->n < whole)
+        return false;
+    *value = (struct bytes){key->p, whole};
+    key->p += whole;
+    key->n -= whole;
+    return true;
+}
+
+static bool *difference_of(struct vary_difference *d, struct bytes name)
+{
+    if (bytes_eq(name, BYTES_LIT("accept-encoding")))
+        return &d->encoding;
+    if (bytes_eq(name, BYTES_LIT("accept-language")))
+        return &d->language;
+    return bytes_eq(name, BYTES_LIT("accept")) ? &d->media : &d->other;
+}
+
+struct vary_difference vary_keys_compare(struct bytes spec, struct bytes a, struct bytes b)
+{
+    struct vary_difference d = {.other = false};
+    struct bytes name, x, y;
+
+    while (spec_next(&spec, &name)) {
+        if (!value_next(&a, &x) || !value_next(&b, &y))
+            return (struct vary_difference){true, true, true, true};
+        if (!bytes_eq(x, y))
+            *difference_of(&d, name) = true;
+    }
+    return d;
+}
+
+bool vary_spec_names(struct bytes spec, struct bytes name)
+{
+    struct bytes one;
+
+    while (spec_next(&spec, &one))
+        if (bytes_eq(one, name))
+            return true;
+    return false;
 }

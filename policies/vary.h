@@ -25,8 +25,21 @@ enum vary vary_spec_of(struct fields response, char out[VARY_SPEC_MAX], size_t *
 /* Bytes vary_key_build needs at most. */
 size_t vary_key_bytes_max(struct bytes spec, struct fields request);
 
-/* Values: lines joined by a comma, no OWS around commas outside quoted strings; accept-encoding and accept-language
- * lower-case and without OWS around ';' either; an absent field differs from an empty one. Returns the length. */
+/* Values: Accept-Charset, Accept-Encoding and Accept-Language that can be read are written as negotiate.h does; of all
+ * else the lines are joined by a comma, without OWS around commas outside quoted strings, in Accept (whose media ranges
+ * are lower case) neither around ';'. An absent field differs from an empty one. Returns the length. */
 size_t vary_key_build(struct bytes spec, struct fields request, char *buf);
+
+/* In which fields two requests differ. */
+struct vary_difference {
+    bool encoding, language, media; /* Accept-Encoding, Accept-Language, Accept */
+    bool other;
+};
+
+/* a, b: vary keys of that spec. */
+struct vary_difference vary_keys_compare(struct bytes spec, struct bytes a, struct bytes b);
+
+/* Is the (lower-case) name one of the spec's? */
+bool vary_spec_names(struct bytes spec, struct bytes name);
 
 #endif

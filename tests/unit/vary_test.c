@@ -90,6 +90,12 @@ static void values_that_mean_the_same(void **state)
     assert_true(same("accept", "text/html, a/b", "text/html,a/b"));
     assert_true(same("accept-encoding", "GZip; q=0.5, br", "gzip;q=0.5,BR"));
     assert_true(same("accept-language", "de-DE , en ; q=0.1", "de-de,en;q=0.1"));
+    assert_true(same("accept-language", "en, de", "de, en;q=1.0"));
+    assert_true(same("accept-encoding", "gzip, x-gzip", "gzip"));
+    assert_true(same("accept-encoding", "", " , "));
+    /* RFC 9110 section 8.3.1: a media type knows no case; section 12.5.1: blanks around ';' */
+    assert_true(same("accept", "Text/HTML ; q=0.5, */*", "text/html;q=0.5,*/*"));
+    assert_true(same("accept", "a/B;c=\"x,Y/Z\",D/e", "A/b;c=\"x,Y/Z\",d/E"));
 }
 
 static void values_that_differ(void **state)
@@ -98,13 +104,25 @@ static void values_that_differ(void **state)
     assert_false(same("accept", NULL, ""));
     assert_false(same("accept", "a", "A"));
     assert_false(same("accept", "a b", "ab"));
-    assert_false(same("accept", "a; b", "a;b"));
+    assert_false(same("x", "a; b", "a;b"));
+    assert_false(same("x", "A/b", "a/b"));
+    assert_false(same("accept", "a/b;c=D", "a/b;c=d"));
+    assert_false(same("accept", "a/b;c=\"x,Y/Z\"", "a/b;c=\"x,y/z\""));
+    assert_false(same("accept", "a /B", "a /b"));
+    assert_false(same("accept", "a/b, c/d", "c/d, a/b"));
+    assert_false(same("accept-encoding", NULL, ""));
+    assert_false(same("accept-encoding", "gzip", "gzip;q=0"));
+    assert_false(same("accept-encoding", "gzip", "gzip, identity;q=0"));
     assert_false(same("accept-language", "d e", "de"));
     assert_false(same("x", "\"a, b\"", "\"a,b\""));
     assert_false(same("x", "\"a\\\", b\"", "\"a\\\",b\""));
     assert_true(same("x", "\"a\\\\\", b", "\"a\\\\\",b"));
     assert_false(same("accept-encoding", "gzip", "br"));
     assert_false(same("accept-encoding", "gzip, br", "gzip"));
+    /* no list of weighted names: kept as it came */
+    assert_false(same("accept-encoding", "GZIP;level=9", "gzip;level=9"));
+    assert_false(same("accept-encoding", "gzip;level=9, br", "br, gzip;level=9"));
+    assert_false(same("accept-language", "en;q=0.5, en", "en, en;q=0.5"));
 }
 
 static void lines_are_joined(void **state)
@@ -131,11 +149,64 @@ static void fields_do_not_run_together(void **state)
     free((void *)(uintptr_t)z.p);
 }
 
-/* A key of a value's own normal form is the key of the value, whatever the value, and the bound holds. */
-static void random_values_stay_in_bounds(void **state)
+static struct vary_difference differ(struct fields f, struct fields g)
+{
+    const char *spec = "accept,accept-encoding,accept-language,x";
+    struct bytes a = build(spec, f), b = build(spec, g);
+    struct vary_difference d = vary_keys_compare(bytes_of(spec), a, b);
+    free((void *)(uintptr_t)a.p);
+    free((void *)(uintptr_t)b.p);
+    return d;
+}
+
+static void keys_say_in_what_they_differ(void **state)
 {
     (void)state;
-    static const char letters[] = "aB1 \t,,;=\"\\";
+    const struct field f[] = {FIELD("accept", "a/b"), FIELD("accept-language", "de"), FIELD("x", "1")};
+    struct field g[] = {f[0], f[1], f[2]};
+    struct vary_difference d = differ(FIELDS(f), FIELDS(g));
+    assert_false(d.media || d.encoding || d.language || d.other);
+    g[1].value = BYTES_LIT("en");
+    d = differ(FIELDS(f), FIELDS(g));
+    assert_true(d.language && !d.media && !d.encoding && !d.other);
+    g[0].value = BYTES_LIT("a/c");
+    d = differ(FIELDS(f), FIELDS(g));
+    assert_true(d.language && d.media && !d.encoding && !d.other);
+    d = differ(FIELDS(f), (struct fields){g, 2});
+    assert_true(d.other && !d.encoding);
+    g[2] = (struct field)FIELD("accept-encoding", "");
+    d = differ(FIELDS(f), FIELDS(g));
+    assert_true(d.other && d.encoding);
+}
+
+static void a_key_cut_short_differs_in_everything(void **state)
+{
+    (void)state;
+    const struct field f[] = {FIELD("x", "12")};
+    struct bytes key = build("x", FIELDS(f));
+    for (size_t n = 0; n <= key.n; n++) {
+        struct vary_difference d = vary_keys_compare(BYTES_LIT("x"), key, (struct bytes){key.p, n});
+        assert_int_equal(d.other && d.media, n < key.n);
+    }
+    free((void *)(uintptr_t)key.p);
+}
+
+static void specs_name_whole_names(void **state)
+{
+    (void)state;
+    const struct bytes spec = BYTES_LIT("accept,accept-encoding,origin");
+    assert_true(vary_spec_names(spec, BYTES_LIT("accept")));
+    assert_true(vary_spec_names(spec, BYTES_LIT("accept-encoding")));
+    assert_true(vary_spec_names(spec, BYTES_LIT("origin")));
+    assert_false(vary_spec_names(spec, BYTES_LIT("accept-language")));
+    assert_false(vary_spec_names(spec, BYTES_LIT("encoding")));
+    assert_false(vary_spec_names(BYTES_NONE, BYTES_LIT("accept")));
+}
+
+/* A key of a value's own normal form is the key of the value, whatever the value, and the bound holds. */
+static void random_values_stay_in_bounds(const char *name)
+{
+    static const char letters[] = "aB1 \t,,;=\"\\/q.";
     unsigned seed = 7;
     for (int round = 0; round < 50000; round++) {
         char text[2][16];
@@ -144,15 +215,23 @@ static void random_values_stay_in_bounds(void **state)
             size_t n = (size_t)rand_r(&seed) % sizeof text[i];
             for (size_t j = 0; j < n; j++)
                 text[i][j] = letters[(size_t)rand_r(&seed) % (sizeof letters - 1)];
-            f[i] = (struct field){BYTES_LIT("accept-encoding"), NULL, bytes_trim((struct bytes){text[i], n})};
+            f[i] = (struct field){bytes_of(name), NULL, bytes_trim((struct bytes){text[i], n})};
         }
-        struct bytes once = build("accept-encoding", FIELDS(f));
+        struct bytes once = build(name, FIELDS(f));
         struct field normal = {f[0].name, NULL, {once.p + 4, once.n - 4}};
-        struct bytes twice = build("accept-encoding", (struct fields){&normal, 1});
+        struct bytes twice = build(name, (struct fields){&normal, 1});
         assert_true(bytes_eq(once, twice));
         free((void *)(uintptr_t)once.p);
         free((void *)(uintptr_t)twice.p);
     }
+}
+
+static void values_of_any_field_stay_in_bounds(void **state)
+{
+    (void)state;
+    random_values_stay_in_bounds("accept");
+    random_values_stay_in_bounds("accept-encoding");
+    random_values_stay_in_bounds("x");
 }
 
 int main(void)
@@ -165,7 +244,10 @@ int main(void)
         cmocka_unit_test(values_that_differ),
         cmocka_unit_test(lines_are_joined),
         cmocka_unit_test(fields_do_not_run_together),
-        cmocka_unit_test(random_values_stay_in_bounds),
+        cmocka_unit_test(keys_say_in_what_they_differ),
+        cmocka_unit_test(a_key_cut_short_differs_in_everything),
+        cmocka_unit_test(specs_name_whole_names),
+        cmocka_unit_test(values_of_any_field_stay_in_bounds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
