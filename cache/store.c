@@ -215,25 +215,35 @@ static void touch(struct shard *shard, struct stored *s, struct mono_ms now)
     pthread_mutex_unlock(&shard->lock);
 }
 
-struct stored *store_acquire(struct store_thread *t, struct key_hash hash, struct bytes key, struct mono_ms now)
+struct stored *store_peek(struct store_thread *t, struct key_hash hash, struct bytes key)
 {
     const struct stored_key id = {hash, key};
-    struct shard *shard = shard_of(t->store, hash);
     struct stored *s;
 
     ck_epoch_begin(&t->record, NULL);
-    s = index_get(&shard->index, &id);
+    s = index_get(&shard_of(t->store, hash)->index, &id);
     /* The table's reference cannot go before the section ends. */
     if (s != NULL)
         stored_retain(s);
     TSAN_RELEASE(&t->store->epoch);
     ck_epoch_end(&t->record, NULL);
-    if (s == NULL)
-        return NULL;
+    return s;
+}
+
+void store_use(struct store_thread *t, struct stored *s, struct mono_ms now)
+{
     if (atomic_load_explicit(&s->used_ms, memory_order_relaxed) != now.ms)
         atomic_store_explicit(&s->used_ms, now.ms, memory_order_relaxed);
     if (now.ms - atomic_load_explicit(&s->touched_ms, memory_order_relaxed) >= LRU_TOUCH_MS)
-        touch(shard, s, now);
+        touch(shard_of(t->store, s->hash), s, now);
+}
+
+struct stored *store_acquire(struct store_thread *t, struct key_hash hash, struct bytes key, struct mono_ms now)
+{
+    struct stored *s = store_peek(t, hash, key);
+
+    if (s != NULL)
+        store_use(t, s, now);
     return s;
 }
 
@@ -305,6 +315,22 @@ bool store_holds(struct store_thread *t, const struct stored *s)
 
     pthread_mutex_unlock(&shard->lock);
     return holds;
+}
+
+enum store_swap store_swap(struct store_thread *t, struct stored *s, const struct stored *old, struct mono_ms now)
+{
+    struct shard *shard = shard_of(t->store, s->hash);
+    struct stored *previous = NULL;
+    enum store_swap result = STORE_CHANGED;
+
+    if (!is_storable(t->store, s) || !lock_with_room(t, shard, s, now))
+        return STORE_REFUSED;
+    if (index_get(&shard->index, &s->id) == old)
+        result = put(t, shard, s, now, &previous) ? STORE_SWAPPED : STORE_REFUSED;
+    pthread_mutex_unlock(&shard->lock);
+    if (previous != NULL)
+        store_retire(t, previous);
+    return result;
 }
 
 void store_remove(struct store_thread *t, struct stored *s)

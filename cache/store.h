@@ -44,6 +44,10 @@ struct key_hash store_hash(const struct store *store, struct bytes key);
 struct stored *store_acquire(struct store_thread *t, struct key_hash hash, struct bytes key,
                              struct mono_ms now) MUST_USE;
 
+/* store_acquire in two steps, for who looks at many and uses one: peek counts as no use. */
+struct stored *store_peek(struct store_thread *t, struct key_hash hash, struct bytes key) MUST_USE;
+void store_use(struct store_thread *t, struct stored *s, struct mono_ms now);
+
 /* Takes the place of what is stored under the same key. The caller keeps its own reference. Makes room first. False:
  * too large for the budget, or out of memory, or its body is not complete, or it has been stored and has left already,
  * or `born` (stored.h) is older than a purge that covers it (store_purge_*): the check and the insertion are one step.
@@ -52,6 +56,16 @@ bool store_put(struct store_thread *t, struct stored *s, struct mono_ms now) MUS
 
 /* Is that very object still the one stored? Takes the shard's lock. */
 bool store_holds(struct store_thread *t, const struct stored *s) MUST_USE;
+
+/* store_put where that depends on what was stored before: only if it is still `old` (NULL: nothing), of which the
+ * caller holds a reference. */
+enum store_swap {
+    STORE_SWAPPED,
+    STORE_CHANGED, /* it is another by now */
+    STORE_REFUSED, /* as store_put refuses */
+};
+enum store_swap store_swap(struct store_thread *t, struct stored *s, const struct stored *old,
+                           struct mono_ms now) MUST_USE;
 
 /* Removes that very object, if it is still the one stored. */
 void store_remove(struct store_thread *t, struct stored *s);

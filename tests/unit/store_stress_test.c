@@ -559,9 +559,72 @@ static void everything_at_once(void **state)
         pthread_mutex_destroy(&lives[i].lock);
 }
 
+/* What is read, counted up and swapped loses no count, whoever comes in between. */
+enum { COUNTS = 2000 };
+
+static void count_up(struct store_thread *t)
+{
+    enum store_swap swapped;
+
+    do {
+        struct stored *old = store_peek(t, store_hash(store, keys[0].key.whole), keys[0].key.whole);
+        struct stored_options o = options_for(store, &keys[0]);
+        uint64_t n = 1;
+
+        o.kind = STORED_VARY;
+        o.prepared_bytes = sizeof n;
+        struct stored *s = stored_create(t, &o, now_ms());
+
+        if (old != NULL)
+            n += *(uint64_t *)old->prepared;
+        *(uint64_t *)s->prepared = n;
+        stored_finish_body(s, BODY_COMPLETE);
+        sched_yield(); /* here others are to come in between */
+        swapped = store_swap(t, s, old, now_ms());
+        CHECK(swapped != STORE_REFUSED);
+        stored_release(s);
+        stored_release(old);
+    } while (swapped == STORE_CHANGED);
+}
+
+static void *count(void *all)
+{
+    struct store_thread *t = store_thread_create(store);
+
+    pthread_barrier_wait(all);
+    for (unsigned i = 0; i < COUNTS; i++)
+        count_up(t);
+    store_thread_destroy(t);
+    return NULL;
+}
+
+static void swaps_lose_nothing(void **state)
+{
+    pthread_t threads[THREADS];
+    pthread_barrier_t all;
+
+    (void)state;
+    store = store_create(&(struct store_options){.bytes_max = LIMIT, .shards = 16, .threads = THREADS, .seed = 3});
+    make_keys();
+    pthread_barrier_init(&all, NULL, THREADS);
+    for (unsigned i = 0; i < THREADS; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, count, &all), 0);
+    for (unsigned i = 0; i < THREADS; i++)
+        pthread_join(threads[i], NULL);
+    pthread_barrier_destroy(&all);
+    struct store_thread *t = store_thread_create(store);
+    struct stored *s = store_peek(t, store_hash(store, keys[0].key.whole), keys[0].key.whole);
+
+    assert_int_equal(*(uint64_t *)s->prepared, THREADS * COUNTS);
+    stored_release(s);
+    store_thread_destroy(t);
+    store_destroy(store);
+    assert_int_equal(failures, 0);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(everything_at_once)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(everything_at_once), cmocka_unit_test(swaps_lose_nothing)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -151,6 +151,46 @@ static void a_put_takes_the_place_of_the_old(void **state)
     fixture_destroy(f);
 }
 
+static struct stored *complete(struct fixture *f, const char *path)
+{
+    struct stored_options o = options_of(f->store, path);
+    struct stored *s = make_complete(f->t, o, 10, T0);
+
+    assert_non_null(s);
+    return s;
+}
+
+static void a_swap_takes_the_place_of_what_was_seen_and_no_other(void **state)
+{
+    struct fixture *f = fixture_create(1 << 20, 0);
+    struct stored *a = complete(f, "/a"), *b = complete(f, "/a"), *c = complete(f, "/a"), *open;
+    struct stored_options options = options_of(f->store, "/a");
+
+    (void)state;
+    assert_int_equal(store_swap(f->t, a, b, T0), STORE_CHANGED); /* nothing is there yet */
+    assert_false(has(f, "/a", T0));
+    assert_int_equal(store_swap(f->t, a, NULL, T0), STORE_SWAPPED);
+    assert_int_equal(store_swap(f->t, b, NULL, T0), STORE_CHANGED);
+    assert_int_equal(store_swap(f->t, b, a, T0), STORE_SWAPPED);
+    assert_int_equal(store_swap(f->t, c, a, T0), STORE_CHANGED);
+    assert_int_equal(store_swap(f->t, a, b, T0), STORE_REFUSED); /* what has left never comes back */
+    struct stored *now = acquire(f->t, f->store, "/a", T0);
+
+    assert_ptr_equal(now, b);
+    assert_int_equal(figures(f).objects, 1);
+    open = stored_create(f->t, &options, T0);
+    assert_int_equal(store_swap(f->t, open, b, T0), STORE_REFUSED);
+    stored_finish_body(open, BODY_BROKEN);
+    assert_int_equal(store_purge_url(f->t, (struct bytes){options.key.p, options.key_url_n}, false), 1);
+    assert_int_equal(store_swap(f->t, c, NULL, T0), STORE_REFUSED); /* born before the purge */
+    stored_release(a);
+    stored_release(b);
+    stored_release(c);
+    stored_release(open);
+    stored_release(now);
+    fixture_destroy(f);
+}
+
 static void only_complete_bodies_are_stored(void **state)
 {
     struct fixture *f = fixture_create(1 << 20, 0);
@@ -331,6 +371,34 @@ static void eviction_spares_what_was_used(void **state)
         assert_true(has(f, "/used", at_ms(i / 10)));
     }
     assert_false(has(f, "/unused", at_ms(0)));
+    fixture_destroy(f);
+}
+
+static void a_peek_is_no_use(void **state)
+{
+    struct fixture *f = fixture_create(1 << 20, 1);
+    struct stored *s;
+    struct made_key m;
+    char path[32];
+
+    (void)state;
+    assert_true(put(f, "/seen", 10000, T0));
+    make_key(&m, "/seen", NULL);
+    s = store_peek(f->t, store_hash(f->store, m.key.whole), m.key.whole);
+    assert_non_null(s);
+    int64_t used_ms = atomic_load(&s->used_ms);
+
+    assert_true(used_ms < T0.ms);
+    stored_release(s);
+    for (unsigned i = 0; i < 1000; i++)
+        assert_true(put(f, numbered(path, "n", i), 10000, at_ms(i / 10)));
+    assert_null(store_peek(f->t, store_hash(f->store, m.key.whole), m.key.whole));
+    assert_true(put(f, "/used", 10000, T0));
+    s = acquire(f->t, f->store, "/used", at_ms(5));
+    assert_int_equal(atomic_load(&s->used_ms), at_ms(5).ms);
+    store_use(f->t, s, at_ms(6));
+    assert_int_equal(atomic_load(&s->used_ms), at_ms(6).ms);
+    stored_release(s);
     fixture_destroy(f);
 }
 
@@ -784,6 +852,7 @@ int main(void)
         cmocka_unit_test(a_hash_collision_is_no_hit),
         cmocka_unit_test(the_hash_depends_on_the_seed),
         cmocka_unit_test(a_put_takes_the_place_of_the_old),
+        cmocka_unit_test(a_swap_takes_the_place_of_what_was_seen_and_no_other),
         cmocka_unit_test(only_complete_bodies_are_stored),
         cmocka_unit_test(markers_are_kept_but_not_counted),
         cmocka_unit_test(the_budget_holds),
@@ -793,6 +862,7 @@ int main(void)
         cmocka_unit_test(evicted_responses_that_are_read_still_count),
         cmocka_unit_test(a_lookup_that_stops_does_not_empty_the_store),
         cmocka_unit_test(eviction_spares_what_was_used),
+        cmocka_unit_test(a_peek_is_no_use),
         cmocka_unit_test(a_use_renews_the_place_now_and_then),
         cmocka_unit_test(a_flood_of_user_responses_leaves_shared_ones),
         cmocka_unit_test(a_flood_of_shared_responses_leaves_user_ones),
