@@ -5,8 +5,10 @@
 #include "policies/storing.h"
 #include "policies/uri.h"
 #include "proxy/identity.h"
+#include "proxy/selection.h"
 #include "proxy/snapshot.h"
 #include "proxy/variant.h"
+#include "proxy/vary_marker.h"
 
 static json_t *text(struct bytes b)
 {
@@ -127,25 +129,35 @@ static json_t *target_json(const struct asked *a, struct bytes method)
                         has_query ? query.p : "");
 }
 
-/* *vary: the fields that select among variants, in a list; NULL: none do. */
+/* Also says which fields select among variants, and how many there are. */
 static struct stored *find(const struct asked *a, struct hasher *hasher, const struct explain_request *q,
-                           struct shared *shared, struct store_thread *store, struct mono_ms now, json_t **vary)
+                           struct shared *shared, struct store_thread *store, struct mono_ms now, json_t *out)
 {
-    struct stored *s = store_acquire(store, store_hash(shared->store, a->key.whole), a->key.whole, now), *variant;
+    struct stored *s = store_acquire(store, store_hash(shared->store, a->key.whole), a->key.whole, now), *marker = s;
 
     if (s == NULL || s->kind != STORED_VARY)
         return s;
-    char *buf = malloc(variant_key_bytes_max(a->key.whole, s->spec, q->fields));
+    set(out, "variants_by", text(marker->spec));
+    set(out, "variants", json_integer((json_int_t)variants_count(vary_marker_list(marker))));
+    char *buf = malloc(variant_key_bytes_max(a->key.whole, marker->spec, q->fields));
 
     if (buf == NULL)
         abort();
-    struct bytes key = variant_key(a->route, hasher, a->key.whole, s->spec, q->fields, buf);
+    struct selection selection = {
+        .store = shared->store,
+        .thread = store,
+        .now = now,
+        .primary = a->key.whole,
+        .variant = variant_key(a->route, hasher, a->key.whole, marker->spec, q->fields, buf),
+        .request = q->fields,
+    };
 
-    variant = store_acquire(store, store_hash(shared->store, key), key, now);
-    *vary = text(s->spec);
-    stored_release(s);
+    s = store_acquire(store, store_hash(shared->store, selection.variant), selection.variant, now);
+    if (s == NULL)
+        s = selection_match(&selection, marker);
+    stored_release(marker);
     free(buf);
-    return variant;
+    return s;
 }
 
 /* How it comes to what is done with it now (RFC 9111 section 4.2). */
@@ -279,10 +291,11 @@ json_t *explain(const struct conf *conf, const struct route_index *index, const 
     set(out, "key", key_json(&a, q));
     set(out, "upstream_target", target_json(&a, q->method));
     if (store != NULL) {
-        json_t *vary = json_null();
-        struct stored *s = find(&a, hasher, q, shared, store, now, &vary);
+        struct stored *s;
 
-        set(out, "variants_by", vary);
+        set(out, "variants_by", json_null());
+        s = find(&a, hasher, q, shared, store, now, out);
+
         set_stored(out, s, now);
         stored_release(s);
     }

@@ -10,10 +10,11 @@
 #include "proxy/outgoing.h"
 #include "proxy/parts.h"
 #include "proxy/respond.h"
+#include "proxy/selection.h"
+#include "proxy/vary_marker.h"
 
 enum {
-    PASS_MS = 120 * 1000,       /* hit-for-miss: how long nobody waits for a key whose answers cannot be shared */
-    VARY_MARKER_MS = INT32_MAX, /* 24 days: a marker lost too early costs fetches */
+    PASS_MS = 120 * 1000, /* hit-for-miss: how long nobody waits for a key whose answers cannot be shared */
     WINDOW = 1024 * 1024, /* of a body that is passed through: so far may the origin be ahead of the fastest reader */
     /* that much of it may be in memory before any reader is cut off: the window, and what readers hold of chunks */
     LAG_MIN = WINDOW + 2 * STORED_CHUNK_MAX,
@@ -46,6 +47,7 @@ struct fill {
     size_t range_n;          /* bytes of the flight's key that say which range it is about */
     bool completing;         /* and it comes: `response` is the whole */
     bool for_one;            /* those that wait may have asked for another variant */
+    struct offers offers;    /* other variants whose tags went out with the request; then `stale` did not */
     struct stored *response; /* the flight's; borrowed */
     uint64_t produced;
     uint64_t sent_us;
@@ -87,6 +89,7 @@ static void fill_free(struct fill *fill)
     stored_release(fill->stale);
     stored_release(fill->partial);
     stored_release(fill->head_of);
+    offers_fini(&fill->offers);
     ask_fini(&fill->ask);
     free(fill);
 }
@@ -131,32 +134,33 @@ static void fail(struct fill *fill, int failure, int status)
     tell_and_end(fill, FLIGHT_FAILED);
 }
 
-/* A key may hold, in place of a response, a word to those who come next. Losing it costs them a round, no more. */
-static void put_marker(struct fill *fill, enum stored_kind kind, struct bytes key, struct key_hash hash,
-                       struct bytes spec, int64_t useful_ms)
+/* A key may hold, in place of a response, a word to those who come next. Losing it costs them a round, no more. Where
+ * they are sent on to variants the list of these is not given up for it. */
+static void put_pass(struct fill *fill, struct bytes key, struct key_hash hash)
 {
     struct mono_ms now = loop_now(fill->ask.worker->loop);
+    struct stored *old = store_peek(fill->ask.worker->store, hash, key);
     struct stored *marker = stored_create(fill->ask.worker->store,
                                           &(struct stored_options){
-                                              .kind = kind,
+                                              .kind = STORED_PASS,
                                               .hash = hash,
                                               .key = key,
                                               .key_url_n = fill->ask.url_n,
                                               .user_scope = fill->ask.user_scope,
-                                              .spec = spec,
                                               .status = fill->flight->note,
                                               .response_time = now,
-                                              .useful_ms = useful_ms,
+                                              .useful_ms = PASS_MS,
                                               .born = fill->flight->born,
                                           },
                                           now);
 
-    if (marker == NULL)
-        return;
-    stored_finish_body(marker, BODY_COMPLETE);
-    if (!store_put(fill->ask.worker->store, marker, now))
+    if (marker != NULL)
+        stored_finish_body(marker, BODY_COMPLETE);
+    if (marker != NULL && (old == NULL || old->kind != STORED_VARY) &&
+        store_swap(fill->ask.worker->store, marker, old, now) != STORE_SWAPPED)
         log_event(fill->ask.worker->shared->log, CONF_LOG_DEBUG, "a marker was not stored");
     stored_release(marker);
+    stored_release(old);
 }
 
 /* Others are sent to the variant's key by a marker under the primary one. The marker comes last: whoever
@@ -170,8 +174,7 @@ static bool nominate(struct fill *fill, const struct answer *a)
     if (fill->ask.asked_range) {
         fill->for_one = !bytes_eq(base_key(fill), a->key);
         if (a->respec)
-            put_marker(fill, STORED_VARY, fill->ask.primary, fill->ask.primary_hash, (struct bytes){a->spec, a->spec_n},
-                       VARY_MARKER_MS);
+            vary_marker_put(&fill->ask, f->born, (struct bytes){a->spec, a->spec_n}, a->key);
         return true;
     }
     char *spec = malloc(a->spec_n);
@@ -183,7 +186,7 @@ static bool nominate(struct fill *fill, const struct answer *a)
     if (!bytes_eq(f->entries[0].key, a->key) && !flight_add_variant(f, a->hash, a->key))
         return false;
     if (a->respec)
-        put_marker(fill, STORED_VARY, fill->ask.primary, fill->ask.primary_hash, f->spec, VARY_MARKER_MS);
+        vary_marker_put(&fill->ask, f->born, f->spec, a->key);
     return true;
 }
 
@@ -227,7 +230,7 @@ static void give_to_leader(struct fill *fill)
     if (!fill->ask.alone && !fill->for_one && !fill->overtaken) {
         struct bytes key = base_key(fill);
 
-        put_marker(fill, STORED_PASS, key, store_hash(fill->ask.worker->shared->store, key), BYTES_NONE, PASS_MS);
+        put_pass(fill, key, store_hash(fill->ask.worker->shared->store, key));
     }
     flight_close(f);
     flight_tell(f, FLIGHT_LEADER); /* the leader, in this thread, starts to read in here */
@@ -293,9 +296,14 @@ static void publish(struct fill *fill, const struct answer *a, struct stored *re
 static void put_response(struct fill *fill)
 {
     struct worker *w = fill->ask.worker;
+    struct flight *f = fill->flight;
 
-    if (fill->storing && !atomic_load(&fill->flight->doomed) && !store_put(w->store, fill->response, loop_now(w->loop)))
+    if (!fill->storing || atomic_load(&f->doomed))
+        return;
+    if (!store_put(w->store, fill->response, loop_now(w->loop)))
         log_event(w->shared->log, CONF_LOG_DEBUG, "a response was not stored: purged meanwhile, or no room");
+    else
+        vary_marker_enlist(&fill->ask, f->born, fill->response);
 }
 
 static struct bytes without_weakness(struct bytes etag)
@@ -326,6 +334,22 @@ static void ask_anew(struct fill *fill)
     tell_and_end(fill, FLIGHT_DECLINED);
 }
 
+/* Which stored response a 304 confirms (RFC 9111 section 4.3.4): from here on it is `stale`. False: none that is here.
+ */
+static bool find_confirmed(struct fill *fill, struct fields not_modified)
+{
+    struct stored *named;
+
+    if (fill->validating)
+        return confirms(not_modified, stored_fields(fill->stale));
+    named = offers_named(&fill->offers, not_modified);
+    if (named == NULL || !selection_may_build_on(fill->ask.worker->shared->store, named))
+        return false;
+    stored_release(fill->stale);
+    fill->stale = stored_retain(named);
+    return true;
+}
+
 /* The answer is known; the fetch ends by itself, so that its connection stays. */
 static void freshen(struct fill *fill, struct answer *a)
 {
@@ -348,14 +372,16 @@ static void freshen(struct fill *fill, struct answer *a)
     fill->kept = true;
     if (fill->storing)
         put_response(fill);
-    else
+    else if (fill->offers.n == 0)
         store_remove(w->store, fill->stale);
 }
 
 static void decline(struct fill *fill)
 {
     fetch_cancel(fill->fetch);
-    if (fill->stale != NULL)
+    if (fill->offers.n > 0)
+        offers_withdraw(&fill->offers);
+    else if (fill->stale != NULL)
         store_remove(fill->ask.worker->store, fill->stale);
     if (fill->partial != NULL)
         store_remove(fill->ask.worker->store, fill->partial);
@@ -482,9 +508,9 @@ static void on_head(struct fetch *fetch, void *data, int status, struct fields f
     }
     if (fill->head_of != NULL && status == 200)
         update_by_head(fill, fields, content_length);
-    bool validated = fill->validating && status == 304;
+    bool validated = status == 304 && (fill->validating || fill->offers.n > 0);
 
-    if (validated && !confirms(fields, stored_fields(fill->stale))) {
+    if (validated && !find_confirmed(fill, fields)) {
         decline(fill);
         return;
     }
@@ -514,8 +540,7 @@ static void keep_no_longer(struct fill *fill)
     struct flight *f = fill->flight;
 
     if (fill->storing && !fill->ask.alone && !fill->ask.asked_range)
-        put_marker(fill, STORED_PASS, f->answer_key, store_hash(fill->ask.worker->shared->store, f->answer_key),
-                   BYTES_NONE, PASS_MS);
+        put_pass(fill, f->answer_key, store_hash(fill->ask.worker->shared->store, f->answer_key));
     flight_close(f);
     discard_body(fill);
 }
@@ -773,6 +798,29 @@ static bool cacheable_head(const struct request *r)
     return !r->personal_authorization && !r->personal_cookie;
 }
 
+/* For this request nothing is stored that could be asked about, but for others that differ in what responses vary on:
+ * one of theirs may be the answer to this one too (RFC 9111 section 4.3.1). The flight is in the table by now, so that
+ * a purge from here on finds that. */
+static void offer_others(struct fill *fill, struct request *r, struct outgoing_extra *extra)
+{
+    struct worker *w = r->worker;
+    struct selection q = request_selection(r);
+
+    if (fill->ask.alone || !fill->ask.cacheable || fill->ask.asked_range || fill->validating || fill->partial != NULL ||
+        r->variant.n == 0)
+        return;
+    struct stored *marker = store_peek(w->store, r->hash, r->key.whole);
+
+    if (marker != NULL)
+        offers_collect(&q, marker, &fill->offers);
+    stored_release(marker);
+    if (fill->offers.n == 0)
+        return;
+    char *text = h2o_mem_alloc_pool(&r->req->pool, offers_write(&fill->offers, NULL));
+
+    extra->tags = (struct bytes){text, offers_write(&fill->offers, text)};
+}
+
 void fill_start(struct request *r, struct flight *f, bool cacheable)
 {
     struct worker *w = r->worker;
@@ -802,6 +850,7 @@ void fill_start(struct request *r, struct flight *f, bool cacheable)
         if (r->range.n == 0 && store_holds(w->store, r->partial))
             ask_for_the_rest(r, fill, &extra);
     }
+    offer_others(fill, r, &extra);
     fill->range_n = r->range.n > 0 ? r->range.n + 1 : 0;
     outgoing_collect(r, &fill->ask, &extra, &out);
     f->home_data = fill;

@@ -178,6 +178,8 @@ void outgoing_collect(struct request *r, const struct ask *ask, const struct out
         add_field(out, BYTES_LIT("range"), extra->range);
     if (extra->range.n > 0 && extra->if_range.n > 0)
         add_field(out, BYTES_LIT("if-range"), extra->if_range);
+    if (extra->tags.n > 0)
+        add_field(out, BYTES_LIT("if-none-match"), extra->tags);
     if (extra->validate != NULL) {
         struct fields stale = stored_fields(extra->validate);
         struct bytes etag = fields_value(stale, BYTES_LIT("etag"));

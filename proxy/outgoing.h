@@ -20,6 +20,7 @@ struct outgoing {
 /* What goes along besides the request's own fields. */
 struct outgoing_extra {
     const struct stored *validate; /* whose validators; NULL: none's */
+    struct bytes tags;             /* If-None-Match, where nothing is to be validated */
     struct bytes range;            /* Range; empty: none */
     struct bytes if_range;         /* with a range: only of this representation; empty: whatever it is */
 };

@@ -12,6 +12,7 @@
 #include "proxy/identity.h"
 #include "proxy/outgoing.h"
 #include "proxy/respond.h"
+#include "proxy/selection.h"
 #include "proxy/variant.h"
 
 /* So often may a request begin again (let go, other variant, purged meanwhile) before it goes alone. */
@@ -294,7 +295,7 @@ static int64_t fetched_age(struct request *r, const struct stored *s)
 
 static bool is_usable(const struct request *r, const struct stored *s)
 {
-    return (!r->personal_authorization || s->with_authorization) && (!r->personal_cookie || s->with_cookie);
+    return selection_may_use(s, r->personal_authorization, r->personal_cookie);
 }
 
 /* Broken off before this request was sent anything. */
@@ -542,20 +543,42 @@ static void forward(struct request *r)
 
 /* --- memory --- */
 
+struct selection request_selection(const struct request *r)
+{
+    struct worker *w = r->worker;
+
+    return (struct selection){
+        .store = w->shared->store,
+        .thread = w->store,
+        .now = loop_now(w->loop),
+        .primary = r->key.whole,
+        .variant = r->variant,
+        .request = r->in.fields,
+        .authorization = r->personal_authorization,
+        .cookie = r->personal_cookie,
+    };
+}
+
 /* The response or pass marker for this request, in two levels (RFC 9111 section 4.1). */
 static struct stored *find(struct request *r)
 {
     struct worker *w = r->worker;
     struct mono_ms now = loop_now(w->loop);
-    struct stored *s = store_acquire(w->store, r->hash, r->key.whole, now);
+    struct stored *s = store_acquire(w->store, r->hash, r->key.whole, now), *marker = s;
 
     r->variant = BYTES_NONE;
     if (s == NULL || s->kind != STORED_VARY)
         return s;
-    r->variant = build_variant(r, s->spec);
+    r->variant = build_variant(r, marker->spec);
     r->variant_hash = store_hash(w->shared->store, r->variant);
-    stored_release(s);
-    return store_acquire(w->store, r->variant_hash, r->variant, now);
+    s = store_acquire(w->store, r->variant_hash, r->variant, now);
+    if (s == NULL) {
+        struct selection q = request_selection(r);
+
+        s = selection_match(&q, marker);
+    }
+    stored_release(marker);
+    return s;
 }
 
 static bool is_held_down(struct request *r, struct stored *s)

@@ -20,6 +20,8 @@
 #include "proxy/guard.h"
 #include "proxy/worker.h"
 
+struct selection;
+
 struct request {
     h2o_generator_t generator; /* first: libh2o hands it back */
     h2o_req_t *req;
@@ -73,6 +75,9 @@ int request_handle(h2o_handler_t *self, h2o_req_t *req);
 /* The answer, or more of it, waits for the origin: counted as that, and an HTTP/1 client that leaves meanwhile is
  * noticed. request_waiting and request_unwatch (proxy/respond.h) end it. */
 void request_park(struct request *r);
+
+/* What is looked for among the variants, once r->variant is known. */
+struct selection request_selection(const struct request *r);
 
 /* Runs what was put off by request_restart. */
 void requests_restart(struct worker *w);

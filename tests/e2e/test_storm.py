@@ -27,7 +27,10 @@ SEED = int(os.environ.get("WEIR_STORM_SEED", "0")) or int.from_bytes(os.urandom(
 SLACK = 0.3 * SLOW   # between the origin's clock reading and weir's, both ways
 KEYS = 6
 USERS = ["ann", "bob", "eve", None]
-LANGUAGES = ["de", "en", "fr"]
+# What is asked for, and which of the origin's languages it gets. Some mean the same, some are not known to.
+LANGUAGES = {"de": "de", "en": "en", "fr": "fr", "de, en;q=0.5": "de", "en;q=0.5,DE": "de", "de-AT, de;q=0.9": "de",
+             "fr, *;q=0.1": "fr", "fr;x": "fr", "en-GB": "en"}
+LANGUAGES.update({f"{c}, x-{i};q=0.1": c for c in ("de", "en", "fr") for i in range(10)})
 # What a route's answers may be used for, in seconds: lifetime and the longer of the stale windows, over all reloads.
 FRESH = {"plain": 0.4, "user": 0.4, "vary": 0.4, "etag": 0.4, "swr": 0.4, "sie": 0.4, "flaky": 0.4, "nostore": 0}
 STALE = {"swr": 1.0, "sie": 3.0}
@@ -73,20 +76,20 @@ def script(model, rng):
             model.versions[q.path] = model.versions.get(q.path, 0) + 1
             return Reply(b"changed", 200 if rng.random() < 0.9 else 500)
         now = time.monotonic()
-        user, language = q.get("authorization"), q.get("accept-language")
+        user, language = q.get("authorization"), LANGUAGES.get(q.get("accept-language"))
         if rng.random() < 0.05:
             model.versions[q.path] = model.versions.get(q.path, 0) + 1
         version = f'"{model.versions.get(q.path, 0)}.{language if kind == "vary" else ""}"'
         headers = [("X-Made", f"{now:.6f}")]
         if kind == "vary":
-            headers.append(("Vary", "Accept-Language"))
+            headers += [("Vary", "Accept-Language"), ("Content-Language", language)]
         if kind == "user":
             headers.append(("Cache-Control", "private"))
         if kind == "nostore":
             headers.append(("Cache-Control", "no-store"))
-        if kind == "etag":
+        if kind in ("etag", "vary"):
             headers.append(("ETag", version))
-            if q.get("if-none-match") == version:
+            if version in q.get("if-none-match", "").split(", "):
                 with model.lock:
                     model.confirmed[(q.path, version)] = now
                 return Reply(status=304, headers=tuple(headers), delay=rng.random() * 0.05)
@@ -146,13 +149,13 @@ def judge(model, asked, r, sent, floor):
         model.fault("another path's answer", asked, facts, r.get("cache-status"))
     if kind == "user" and facts["user"] != user:
         model.fault("ANOTHER USER'S ANSWER", asked, facts, r.get("cache-status"))
-    if kind == "vary" and facts["language"] != language:
+    if kind == "vary" and facts["language"] != LANGUAGES[language]:
         model.fault("another variant", asked, facts, r.get("cache-status"))
     made = facts["made"]
     if made < floor:
         model.fault(f"older by {floor - made:.3f} s than a purge that was answered", asked, facts, r.get("cache-status"))
     stood_by = made
-    if kind == "etag":
+    if kind in ("etag", "vary"):
         with model.lock:
             stood_by = max(made, model.confirmed.get((path, facts["version"]), 0.0))
     if sent - stood_by > FRESH[kind] + STALE.get(kind, 0) + SLACK:
@@ -166,7 +169,7 @@ def choose(rng):
     kind = rng.choice(list(FRESH))
     path = f"/{kind}/{rng.randrange(KEYS)}"
     user = rng.choice(USERS) if kind == "user" else None
-    language = rng.choice(LANGUAGES) if kind == "vary" else None
+    language = rng.choice(list(LANGUAGES)) if kind == "vary" else None
     headers = ([("authorization", user)] if user else []) + ([("accept-language", language)] if language else [])
     return (kind, path, user, language), headers
 
@@ -298,7 +301,7 @@ def test_storm(origin, start):
     print(json.dumps(model.counts), "at the origin:", origin.count())
     assert not any(t.is_alive() for t in threads), "a client hangs"
     assert not model.faults, f"WEIR_STORM_SEED={SEED}, {len(model.faults)} faults:\n" + "\n".join(model.faults[:10])
-    for what in ("hit", "purges", "reloads", "unsafe", "uri-miss"):
+    for what in ("hit", "purges", "reloads", "unsafe", "uri-miss", "vary-miss"):
         assert model.counts.get(what, 0) > 5, f"nothing of the kind {what!r} happened: nothing was tested"
     origin.wait_idle()
     f = w.figures()
