@@ -133,11 +133,14 @@ bool shard_grow(struct store_thread *t, struct shard *shard, const struct stored
     return lists_are_full(shard) ? lists_grow(t, shard) : tags_grow(t, shard, tag_index_wanted(&shard->tags, s->ntags));
 }
 
+static size_t own_weight(const struct stored *s)
+{
+    return atomic_load_explicit(&((struct stored *)s)->charged, memory_order_relaxed);
+}
+
 size_t stored_weight(const struct stored *s)
 {
-    size_t own = atomic_load_explicit(&((struct stored *)s)->charged, memory_order_relaxed);
-
-    return s->body_of == NULL ? own : own + atomic_load_explicit(&s->body_of->charged, memory_order_relaxed);
+    return own_weight(s) + (s->body_of == NULL ? 0 : own_weight(s->body_of));
 }
 
 static void expiry_changed(struct shard *shard)
@@ -188,8 +191,11 @@ void shard_unlink(struct store *store, struct shard *shard, struct stored *s)
     expiry_changed(shard);
     responses_changed(shard, s, -1);
     atomic_fetch_sub_explicit(&store->pools[s->user_scope], weight, memory_order_relaxed);
-    /* A body that a newer response has taken over is there to stay. */
-    s->lingering = atomic_load_explicit(&s->lent, memory_order_acquire) ? 0 : weight;
+    /* A body that a newer response has taken over is there to stay; one that was taken over itself goes, or stays, with
+     * its owner. */
+    s->lingering = atomic_load_explicit(&s->lent, memory_order_acquire) ? 0
+                   : s->body_of != NULL                                 ? own_weight(s)
+                                                                        : weight;
     budget_take_lingering(store, s->lingering);
 }
 

@@ -611,6 +611,30 @@ static void the_useless_leave_before_the_useful(void **state)
     fixture_destroy(f);
 }
 
+/* ---- 304s ---- */
+
+/* Two 304s in a row: the body is the newest's, whoever reads the one between. */
+static void a_body_that_lives_on_does_not_linger(void **state)
+{
+    struct fixture *f = fixture_create(64 << 20, 0);
+    struct stored_options o = options_of(f->store, "/a");
+    struct stored *s[3];
+
+    (void)state;
+    assert_true(put_complete(f->t, o, 1 << 20, T0));
+    s[0] = acquire(f->t, f->store, "/a", T0);
+    for (int i = 1; i < 3; i++) {
+        o.born = store_birth(f->store);
+        s[i] = stored_create_freshened(f->t, &o, s[i - 1], T0);
+        assert_true(store_put(f->t, s[i], T0));
+        store_thread_poll(f->t);
+        assert_true(atomic_load(&f->store->lingering) < 8192);
+    }
+    for (int i = 0; i < 3; i++)
+        stored_release(s[i]);
+    fixture_destroy(f);
+}
+
 /* ---- purges ---- */
 
 static struct bytes url_of(struct made_key *m, const char *path)
@@ -872,6 +896,7 @@ int main(void)
         cmocka_unit_test(expires_at_most_so_many),
         cmocka_unit_test(expires_in_the_order_of_time),
         cmocka_unit_test(the_useless_leave_before_the_useful),
+        cmocka_unit_test(a_body_that_lives_on_does_not_linger),
         cmocka_unit_test(purges_a_url_in_all_scopes),
         cmocka_unit_test(a_soft_purge_marks),
         cmocka_unit_test(purges_a_prefix),
