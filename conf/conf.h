@@ -90,6 +90,7 @@ enum conf_identity { CONF_IDENTITY_NONE, CONF_IDENTITY_HEADER, CONF_IDENTITY_COO
 
 struct conf_route {
     struct route_pattern pattern;
+    bool shares_path; /* with others, for other methods or hosts */
     const struct conf_backend *backend;
     struct bytes strip_prefix; /* empty: none. Without a trailing '/' */
     bool cache;

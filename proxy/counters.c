@@ -4,10 +4,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { BUCKETS_MIN = 64 };
+
 struct counters {
     unsigned nthreads;
     struct route_counters unrouted;
     struct route_counters *_Atomic first;
+    /* by name; the main thread's */
+    struct route_counters **buckets;
+    size_t nbuckets, n; /* a power of two; no fewer than there are names */
 };
 
 const char *outcome_word(enum outcome o)
@@ -28,6 +33,35 @@ static void init(struct route_counters *c, const char *name, unsigned nthreads)
     memset(c->threads, 0, bytes);
 }
 
+/* FNV-1a: the names are the operator's. */
+static struct route_counters **bucket_for(const struct counters *all, const char *name)
+{
+    uint32_t hash = 2166136261u;
+
+    for (const char *p = name; *p != '\0'; p++)
+        hash = (hash ^ (unsigned char)*p) * 16777619u;
+    return &all->buckets[hash & (all->nbuckets - 1)];
+}
+
+static void hang_in(struct counters *all, struct route_counters *c)
+{
+    struct route_counters **bucket = bucket_for(all, c->name);
+
+    c->same_bucket = *bucket;
+    *bucket = c;
+}
+
+static void make_buckets(struct counters *all)
+{
+    all->nbuckets = all->nbuckets == 0 ? BUCKETS_MIN : all->nbuckets * 2;
+    free(all->buckets);
+    all->buckets = calloc(all->nbuckets, sizeof(struct route_counters *));
+    if (all->buckets == NULL)
+        abort();
+    for (struct route_counters *c = all->first; c != NULL; c = c->next)
+        hang_in(all, c);
+}
+
 struct counters *counters_create(unsigned nthreads)
 {
     struct counters *all = calloc(1, sizeof *all);
@@ -35,6 +69,7 @@ struct counters *counters_create(unsigned nthreads)
     if (all == NULL)
         abort();
     all->nthreads = nthreads;
+    make_buckets(all);
     init(&all->unrouted, "", nthreads);
     return all;
 }
@@ -49,6 +84,7 @@ void counters_destroy(struct counters *all)
         free(c->threads);
         free(c);
     }
+    free(all->buckets);
     free(all->unrouted.name);
     free(all->unrouted.threads);
     free(all);
@@ -58,13 +94,16 @@ struct route_counters *counters_route(struct counters *all, const char *name)
 {
     struct route_counters *c;
 
-    for (c = all->first; c != NULL; c = c->next)
+    for (c = *bucket_for(all, name); c != NULL; c = c->same_bucket)
         if (strcmp(c->name, name) == 0)
             return c;
+    if (++all->n > all->nbuckets)
+        make_buckets(all);
     c = calloc(1, sizeof *c);
     if (c == NULL)
         abort();
     init(c, name, all->nthreads);
+    hang_in(all, c);
     c->next = all->first;
     atomic_store_explicit(&all->first, c, memory_order_release);
     return c;

@@ -43,6 +43,7 @@ struct route_counters_thread {
 
 struct route_counters {
     struct route_counters *next;
+    struct route_counters *same_bucket; /* counters.c's */
     char *name;
     unsigned nthreads;
     struct route_counters_thread *threads;

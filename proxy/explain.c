@@ -277,7 +277,7 @@ json_t *explain(const struct conf *conf, const struct route_index *index, const 
         abort();
     key_build(&a.route->key, &k, buf, &a.key);
     key_seal(&a.route->key, hasher, buf, &a.key);
-    snapshot_route_name(conf, a.route, name, sizeof name);
+    snapshot_route_name(a.route, name, sizeof name);
     const char *not_cached = why_not_cached(&a, q->method);
 
     set(out, "route", json_string(name));

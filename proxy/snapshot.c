@@ -6,20 +6,12 @@
 /* Fields: libh2o takes at most 100 on HTTP/1; HTTP/2 gets the same limit. */
 enum { FIELDS_MAX = 100 };
 
-static bool is_only_one_of_its_path(const struct conf *conf, const struct conf_route *route)
-{
-    for (size_t i = 0; i < conf->nroutes; i++)
-        if (&conf->routes[i] != route && bytes_eq(conf->routes[i].pattern.path, route->pattern.path))
-            return false;
-    return true;
-}
-
-size_t snapshot_route_name(const struct conf *conf, const struct conf_route *route, char *out, size_t cap)
+size_t snapshot_route_name(const struct conf_route *route, char *out, size_t cap)
 {
     const struct route_pattern *p = &route->pattern;
     size_t n = 0;
 
-    if (is_only_one_of_its_path(conf, route))
+    if (!route->shares_path)
         return (size_t)snprintf(out, cap, "%.*s", (int)p->path.n, p->path.p);
     for (size_t i = 0; i < p->nmethods && n < cap; i++)
         n += (size_t)snprintf(out + n, cap - n, "%.*s%s", (int)p->methods[i].n, p->methods[i].p,
@@ -48,7 +40,7 @@ struct snapshot *snapshot_create(struct conf *conf, struct counters *counters)
     for (size_t i = 0; i < conf->nroutes; i++) {
         char name[512];
 
-        snapshot_route_name(conf, &conf->routes[i], name, sizeof name);
+        snapshot_route_name(&conf->routes[i], name, sizeof name);
         s->routes[i].conf = &conf->routes[i];
         s->routes[i].counters = counters_route(counters, name);
     }

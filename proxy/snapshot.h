@@ -37,7 +37,7 @@ void snapshot_release(struct snapshot *s);
 
 /* The name of a route, for counters, logs and people: its path; where others have the same path its methods and host,
  * too. */
-size_t snapshot_route_name(const struct conf *conf, const struct conf_route *route, char *out, size_t cap);
+size_t snapshot_route_name(const struct conf_route *route, char *out, size_t cap);
 
 struct hold {
     struct snapshot *snapshot;

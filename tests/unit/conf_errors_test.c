@@ -330,6 +330,26 @@ static void two_routes_for_the_same_requests_are_refused(void **state)
     assert_ptr_equal(strstr(support_load_errors(), "weir.conf:5:5: '/a' matches the same requests as the route at "),
                      support_load_errors());
     assert_non_null(strstr(support_load_errors(), "/weir.conf:4:5\n"));
+    /* others of that path lie between, and each names the first */
+    support_write("weir.conf", LISTEN BACKENDS "routes:\n"
+                                               "  - { path: /a, backend: api }\n"
+                                               "  - { path: /a, backend: api, host: b.example }\n"
+                                               "  - { path: /a, backend: api, methods: [PUT] }\n"
+                                               "  - { path: /a, backend: api }\n"
+                                               "  - { path: /a, backend: api, host: b.example }\n"
+                                               "  - { path: /a, backend: api }\n");
+    const char *errors = support_load_errors();
+
+    for (int i = 0; i < 3; i++) {
+        static const char *const at[] = {"weir.conf:7:5: ", "weir.conf:8:5: ", "weir.conf:9:5: "};
+        static const char *const first[] = {"/weir.conf:4:5\n", "/weir.conf:5:5\n", "/weir.conf:4:5\n"};
+        const char *line = strstr(errors, at[i]);
+
+        assert_non_null(line);
+        errors = strchr(line, '\n') + 1;
+        assert_int_equal(strncmp(errors - strlen(first[i]), first[i], strlen(first[i])), 0);
+    }
+    assert_int_equal(*errors, '\0');
 }
 
 static void tls_files_are_looked_at(void **state)

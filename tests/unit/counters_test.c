@@ -6,6 +6,8 @@
 
 #include <cmocka.h>
 
+#include <stdio.h>
+
 #include "proxy/counters.h"
 
 /* Outcomes are disjoint and add up over threads, routes and requests that no route took. */
@@ -98,6 +100,30 @@ static void quantiles_divide_what_was_measured(void **state)
     counters_destroy(all);
 }
 
+/* Many names, and each is found again. */
+static void every_name_is_found_again(void **state)
+{
+    enum { NAMES = 1000 };
+    struct counters *all = counters_create(1);
+    struct route_counters *made[NAMES];
+    char name[16];
+    size_t n = 0;
+    (void)state;
+
+    for (int i = 0; i < NAMES; i++) {
+        snprintf(name, sizeof name, "/%d", i);
+        made[i] = counters_route(all, name);
+    }
+    for (int i = 0; i < NAMES; i++) {
+        snprintf(name, sizeof name, "/%d", i);
+        assert_ptr_equal(counters_route(all, name), made[i]);
+    }
+    for (struct route_counters *c = counters_first(all); c != NULL; c = c->next)
+        n++;
+    assert_int_equal(n, NAMES);
+    counters_destroy(all);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -106,6 +132,7 @@ int main(void)
         cmocka_unit_test(hit_rate_is_the_share_that_cost_the_origin_nothing),
         cmocka_unit_test(quantiles_are_right_within_a_sixteenth),
         cmocka_unit_test(quantiles_divide_what_was_measured),
+        cmocka_unit_test(every_name_is_found_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
