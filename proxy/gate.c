@@ -613,10 +613,26 @@ struct backend *backends_apply(struct backends *all, const struct conf_backend *
     return b;
 }
 
+/* Under the lock. Up while any server is; a server that nobody has asked yet says nothing. */
+static const char *state_word(const struct backend *b)
+{
+    bool down = false;
+
+    for (size_t i = 0; i < b->nservers; i++) {
+        int reached = atomic_load_explicit(&b->servers[i]->reached, memory_order_relaxed);
+
+        if (reached == REACHED_YES)
+            return "up";
+        down |= reached == REACHED_NO;
+    }
+    return down ? "down" : "unknown";
+}
+
 void backend_figures(struct backend *b, struct backend_figures *out)
 {
     pthread_mutex_lock(&b->lock);
     *out = (struct backend_figures){.name = b->name,
+                                    .state = state_word(b),
                                     .in_flight = b->in_flight,
                                     .queued = b->waiting,
                                     .requests = atomic_load_explicit(&b->requests, memory_order_relaxed),

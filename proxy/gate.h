@@ -27,6 +27,8 @@ struct gate_link {
     struct gate_link *prev, *next;
 };
 
+enum reached { REACHED_UNKNOWN, REACHED_YES, REACHED_NO };
+
 struct server {
     /* immutable */
     struct backend *backend;
@@ -35,6 +37,7 @@ struct server {
     bool https, verify;
 
     _Atomic bool retired; /* no longer in the configuration */
+    _Atomic int reached;  /* enum reached */
 
     /* under the backend's lock */
     unsigned weight, refs;
@@ -103,6 +106,13 @@ enum gate_answer gate_again(struct gate_ticket *ticket, bool unreachable, struct
 /* Serves all lines: to be called when an avoidance ends, GATE_AVOID_MS after a gate_again with `unreachable`, since no
  * other event may come. Returns when the next one ends; INT64_MAX: none. */
 int64_t backends_serve(struct backends *all, struct mono_ms now);
+
+/* What the last attempt to connect came to. Any thread. */
+static inline void server_reached(struct server *s, enum reached reached)
+{
+    if (atomic_load_explicit(&s->reached, memory_order_relaxed) != (int)reached)
+        atomic_store_explicit(&s->reached, (int)reached, memory_order_relaxed);
+}
 
 void gate_count_sent(struct backend *backend);
 void gate_count_failure(struct backend *backend);

@@ -376,6 +376,8 @@ static void ended_with(struct fetch *f, enum fetch_end end)
     bool unreachable = f->sent_here == 0 && (end == FETCH_CONNECT || end == FETCH_TIMEOUT);
     bool again = unreachable || (end == FETCH_RESET && f->safe && !f->twice && f->t->head.bytes == 0);
 
+    if (unreachable)
+        server_reached(f->ticket.server, REACHED_NO);
     if (!again || f->retried) {
         finish(f, end);
         return;
@@ -442,6 +444,7 @@ static int on_send(void *data, char *ip, char *local_ip, int port, int local_por
     }
     f->sent_here++;
     enter_phase(f, PHASE_SENT, f->ticket.limits.first_byte_ms);
+    server_reached(f->ticket.server, REACHED_YES);
     if (!f->recount)
         tell_sent(f);
     f->recount = false;

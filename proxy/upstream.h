@@ -32,6 +32,7 @@ struct backend *backends_apply(struct backends *all, const struct conf_backend *
 
 struct backend_figures {
     const char *name;
+    const char *state; /* by its last attempts to connect: up (a server was reached), down, unknown (not tried yet) */
     uint64_t in_flight, queued, requests, failures;
 };
 void backend_figures(struct backend *backend, struct backend_figures *out); /* any thread */

@@ -1,5 +1,6 @@
 """The admin listener, and that its numbers agree with those who counted."""
 import json
+import os
 import stat
 import time
 
@@ -288,3 +289,28 @@ def test_explain_tells_route_tier_key_and_what_is_stored(origin, start):
 @pytest.mark.parametrize("query", ["", "?url=", "?url=nonsense", "?url=http%3A%2F%2Fa%2F%25zz", "?method=GET", "?url=http%3A%2F%2Fa%2F&method=G%20T"])
 def test_a_bad_explain_is_refused(origin, start, query):
     assert start(origin).admin("GET", "/explain" + query).status == 400
+
+
+def test_a_backends_state_is_what_the_last_attempts_to_connect_came_to(make_origin, start, tmp_path):
+    path = str(tmp_path / "origin.sock")
+    one = make_origin(unix=path)
+    one.default = lambda q: Reply(b"x", headers=(("Cache-Control", "no-store"),))
+    conf = base_conf(one, backend={"keepalive": "0s"})
+    w = start(conf=conf)
+
+    def state():
+        return w.figures()["backends"][0]["state"]
+    assert state() == "unknown"
+    assert w.get("/x").status == 200 and state() == "up"
+    one.close()
+    assert w.get("/x").status == 502 and state() == "down"
+    if os.path.exists(path):
+        os.unlink(path)
+    two = make_origin(unix=path)
+    two.default = one.default
+    assert w.get("/x").status == 200 and state() == "up"
+    w.reload(dict(conf, backends={"api": {"servers": ["http://127.0.0.1:9", two.url]}}))
+    w.wait_log("is in force")
+    for _ in range(4):
+        assert w.get("/x").status == 200
+    assert state() == "up", "one of two is enough"
