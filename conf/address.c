@@ -98,6 +98,22 @@ bool address_same(const struct conf_listen *a, const struct conf_listen *b)
     return same_text(a->unix_path, b->unix_path) || (same_text(a->host, b->host) && a->port == b->port);
 }
 
+static bool is_all(const char *host)
+{
+    return strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0;
+}
+
+static bool is_v6(const char *host)
+{
+    return strchr(host, ':') != NULL;
+}
+
+bool address_overlaps(const struct conf_listen *a, const struct conf_listen *b)
+{
+    return a->host != NULL && b->host != NULL && a->port == b->port && is_v6(a->host) == is_v6(b->host) &&
+           is_all(a->host) != is_all(b->host);
+}
+
 bool address_local(const struct conf_listen *a)
 {
     struct in_addr v4;

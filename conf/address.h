@@ -15,6 +15,8 @@
 /* Fills in address, host and port, or unix_path. */
 const char *address_parse(struct arena *arena, struct bytes text, struct conf_listen *out);
 bool address_same(const struct conf_listen *a, const struct conf_listen *b);
+/* Different, and yet some connections would be for both: the same port, and one of them is all addresses. */
+bool address_overlaps(const struct conf_listen *a, const struct conf_listen *b);
 bool address_local(const struct conf_listen *a); /* loopback or unix */
 
 /* Fills in url, https, host and port, or unix_path. */

@@ -40,7 +40,7 @@ struct conf_tls {
 };
 
 struct conf_listen {
-    const char *address; /* as written: the identity of a listener across reloads */
+    const char *address; /* as written */
     const char *host;    /* "0.0.0.0", "::", NULL for unix */
     uint16_t port;
     const char *unix_path; /* NULL unless unix:/path */

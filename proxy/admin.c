@@ -483,6 +483,21 @@ static bool listens_on(const struct admin *a, const struct conf_listen *conf)
     return a->listener != NULL && address_same(&now, conf);
 }
 
+static void say_why_not(const struct admin *a, const struct conf_listen *conf, int error, char *err, size_t err_cap)
+{
+    const struct conf_listen now = {.host = a->host, .port = a->port};
+    bool overlaps = a->listener != NULL && error == EADDRINUSE && address_overlaps(&now, conf);
+    int n = snprintf(err, err_cap, "%s:%u:%u: cannot listen on %s", conf->mark.file, conf->mark.line, conf->mark.column,
+                     conf->address);
+
+    if (n < 0 || (size_t)n >= err_cap)
+        return;
+    if (overlaps)
+        snprintf(err + n, err_cap - (size_t)n, " beside %s:%u, " BIND_OVERLAP_ADVICE, a->host, a->port);
+    else
+        snprintf(err + n, err_cap - (size_t)n, ": %s", bind_error(error));
+}
+
 static int open_listener(struct admin *a, const struct conf_listen *conf)
 {
     struct unix_file file = {.path = NULL};
@@ -507,8 +522,7 @@ int admin_apply(struct admin *a, struct snapshot *snapshot, char *err, size_t er
     if (conf == NULL)
         close_listener(a);
     else if (!listens_on(a, conf) && open_listener(a, conf) != 0) {
-        snprintf(err, err_cap, "%s:%u:%u: cannot listen on %s: %s", conf->mark.file, conf->mark.line, conf->mark.column,
-                 conf->address, bind_error(errno));
+        say_why_not(a, conf, errno, err, err_cap);
         return -1;
     }
     snapshot_retain(snapshot);

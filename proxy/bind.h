@@ -29,6 +29,10 @@ int bind_unix(const struct sockaddr_un *addr, mode_t mode, struct unix_file *fil
 void unix_file_remove(struct unix_file *file); /* unless another file has come into its place */
 
 bool bind_is_tcp(int fd);
+/* Of an address that overlaps with one that weir listens on already. */
+#define BIND_OVERLAP_ADVICE                                                                                            \
+    "which is open now and overlaps with it; reload once without that one and then with this one, or restart"
+
 const char *bind_error(int error); /* strerror, and what EEXIST means here */
 
 /* Descriptors or memory have run out: accept(2) keeps failing at once, again and again. */

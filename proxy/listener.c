@@ -9,6 +9,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "conf/address.h"
 #include "proxy/bind.h"
 #include "proxy/tls.h"
 
@@ -21,7 +22,8 @@ enum {
 /* One address. */
 struct listener {
     struct listener *next;
-    char *address;
+    char *address, *host, *unix_path; /* as conf_listen's */
+    uint16_t port;
     int *fds; /* one for each thread; -1: closed by it */
     struct unix_file unix_file;
     struct tls *tls;
@@ -66,7 +68,73 @@ static int open_tcp_sockets(struct listener *l, unsigned n, struct addrinfo *ai)
     return 0;
 }
 
-static bool open_tcp(struct listener *l, unsigned n, const struct conf_listen *conf, struct conf_errors *errors)
+/* Listeners */
+
+static char *copy_text(const char *text)
+{
+    return text == NULL ? NULL : h2o_strdup(NULL, text, SIZE_MAX).base;
+}
+
+static struct listener *make_listener(unsigned n, const struct conf_listen *conf)
+{
+    struct listener *l = h2o_mem_alloc(sizeof(*l));
+
+    *l = (struct listener){.address = copy_text(conf->address),
+                           .host = copy_text(conf->host),
+                           .unix_path = copy_text(conf->unix_path),
+                           .port = conf->port,
+                           .fresh = true};
+    l->fds = h2o_mem_alloc(sizeof(*l->fds) * n);
+    for (unsigned i = 0; i < n; i++)
+        l->fds[i] = -1;
+    return l;
+}
+
+static void free_listener(struct listener *l, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++)
+        if (l->fds[i] >= 0)
+            close(l->fds[i]);
+    unix_file_remove(&l->unix_file);
+    tls_release(l->tls);
+    tls_release(l->next_tls);
+    free(l->fds);
+    free(l->address);
+    free(l->host);
+    free(l->unix_path);
+    free(l);
+}
+
+static struct conf_listen where(const struct listener *l)
+{
+    return (struct conf_listen){.address = l->address, .host = l->host, .port = l->port, .unix_path = l->unix_path};
+}
+
+/* Written otherwise it is the same address. Port 0 is another one each time. */
+static struct listener *find(struct listeners *all, const struct conf_listen *conf)
+{
+    for (struct listener *l = all->first; l != NULL; l = l->next) {
+        const struct conf_listen its = where(l);
+        bool same =
+            conf->host != NULL && conf->port == 0 ? strcmp(l->address, conf->address) == 0 : address_same(&its, conf);
+        if (!l->removed && same)
+            return l;
+    }
+    return NULL;
+}
+
+static const struct listener *find_overlap(const struct listeners *all, const struct conf_listen *conf)
+{
+    for (const struct listener *l = all->first; l != NULL; l = l->next) {
+        const struct conf_listen its = where(l);
+        if (!l->removed && address_overlaps(&its, conf))
+            return l;
+    }
+    return NULL;
+}
+
+static bool open_tcp(struct listeners *all, struct listener *l, const struct conf_listen *conf,
+                     struct conf_errors *errors)
 {
     struct addrinfo hints = {.ai_flags = AI_PASSIVE | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM}, *ai = NULL;
     char port[8];
@@ -78,8 +146,12 @@ static bool open_tcp(struct listener *l, unsigned n, const struct conf_listen *c
         conf_errors_add(errors, conf->mark, "cannot listen on %s: %s", conf->address, gai_strerror(error));
         return false;
     }
-    bool ok = open_tcp_sockets(l, n, ai) == 0;
-    if (!ok)
+    bool ok = open_tcp_sockets(l, all->nthreads, ai) == 0;
+    const struct listener *own = !ok && errno == EADDRINUSE ? find_overlap(all, conf) : NULL;
+    if (own != NULL)
+        conf_errors_add(errors, conf->mark, "cannot listen on %s beside %s, " BIND_OVERLAP_ADVICE, conf->address,
+                        own->address);
+    else if (!ok)
         conf_errors_add(errors, conf->mark, "cannot listen on %s: %s", conf->address, strerror(errno));
     freeaddrinfo(ai);
     return ok;
@@ -106,40 +178,6 @@ static bool open_unix(struct listener *l, unsigned n, const struct conf_listen *
     return ok;
 }
 
-/* Listeners */
-
-static struct listener *make_listener(unsigned n, const struct conf_listen *conf)
-{
-    struct listener *l = h2o_mem_alloc(sizeof(*l));
-
-    *l = (struct listener){.address = h2o_strdup(NULL, conf->address, SIZE_MAX).base, .fresh = true};
-    l->fds = h2o_mem_alloc(sizeof(*l->fds) * n);
-    for (unsigned i = 0; i < n; i++)
-        l->fds[i] = -1;
-    return l;
-}
-
-static void free_listener(struct listener *l, unsigned n)
-{
-    for (unsigned i = 0; i < n; i++)
-        if (l->fds[i] >= 0)
-            close(l->fds[i]);
-    unix_file_remove(&l->unix_file);
-    tls_release(l->tls);
-    tls_release(l->next_tls);
-    free(l->fds);
-    free(l->address);
-    free(l);
-}
-
-static struct listener *find(struct listeners *all, const char *address)
-{
-    for (struct listener *l = all->first; l != NULL; l = l->next)
-        if (!l->removed && strcmp(l->address, address) == 0)
-            return l;
-    return NULL;
-}
-
 struct listeners *listeners_create(unsigned nthreads)
 {
     struct listeners *all = h2o_mem_alloc(sizeof(*all));
@@ -152,13 +190,12 @@ struct listeners *listeners_create(unsigned nthreads)
 /* Only this thread changes the list, so it reads it without the lock. */
 static struct listener *open_listener(struct listeners *all, const struct conf_listen *conf, struct conf_errors *errors)
 {
-    struct listener *l = find(all, conf->address);
+    struct listener *l = find(all, conf);
 
     if (l != NULL)
         return l;
     l = make_listener(all->nthreads, conf);
-    if (conf->unix_path != NULL ? !open_unix(l, all->nthreads, conf, errors)
-                                : !open_tcp(l, all->nthreads, conf, errors)) {
+    if (conf->unix_path != NULL ? !open_unix(l, all->nthreads, conf, errors) : !open_tcp(all, l, conf, errors)) {
         free_listener(l, all->nthreads);
         return NULL;
     }
@@ -188,7 +225,7 @@ static const char *forbidden_file(const struct conf_tls *conf, const struct conf
 /* A key is often root's alone, and a reload is no longer root: that must not stand in the way of new routes. */
 static struct tls *keep_tls(struct listeners *all, const struct conf_listen *conf)
 {
-    const struct listener *l = find(all, conf->address);
+    const struct listener *l = find(all, conf);
     const struct conf_mark *mark;
     const char *file = NULL;
 
@@ -314,8 +351,10 @@ uint16_t listeners_port(struct listeners *all, const char *address)
 {
     struct sockaddr_storage addr;
     socklen_t n = sizeof(addr);
-    struct listener *l = find(all, address);
+    const struct listener *l = all->first;
 
+    while (l != NULL && (l->removed || strcmp(l->address, address) != 0))
+        l = l->next;
     if (l == NULL || getsockname(l->fds[0], (struct sockaddr *)&addr, &n) != 0)
         return 0;
     if (addr.ss_family == AF_INET)

@@ -248,3 +248,35 @@ def test_ten_thousand_routes_are_read_in_less_than_a_second(origin, start):
     names = [r["route"] for r in w.figures()["routes"]]
     assert len(set(names)) == 10000 and names[0] == "/r0/*" and names[5000] == "h0.test/**"
     assert w.get("/r7/x").status == 200
+
+
+def test_an_address_written_otherwise_stays_open(origin, start):
+    origin.default = lambda q: Reply(b"x")
+    w = start(origin)
+    kept = w.http1()
+    assert kept.get("/x").status == 200
+    w.reload(dict(w.conf, listen=[{"address": f"127.0.0.1:0{w.port}"}]))
+    w.wait_log("is in force")
+    assert w.get("/x").status == 200 and kept.get("/x").status == 200
+    w.reload(dict(w.conf, listen=[{"address": f"127.0.0.1:{w.port}"}]))
+    w.wait_log("is in force", after=w.wait_log("is in force") + 1)
+    assert w.get("/x").status == 200
+
+
+@pytest.mark.parametrize("which", ["listen", "admin"])
+def test_an_address_that_overlaps_with_an_open_one_takes_two_reloads(origin, start, which):
+    """Every address of 127.0.0.1's port would be 0.0.0.0's: which of the two sockets a client came to would be chance."""
+    origin.default = lambda q: Reply(b"x")
+    conf = base_conf(origin)
+    w = start(conf=conf, files={"admin.token": "t0ken\n"})
+    port = w.port if which == "listen" else w.admin_port
+    all_addresses = {"address": f"0.0.0.0:{port}", **({"token_file": "admin.token"} if which == "admin" else {})}
+    other = {"address": f"127.0.0.1:{free_port()}"}
+    new = dict(conf, **{which: [all_addresses] if which == "listen" else all_addresses})
+    w.reload(new)
+    at = w.wait_log(rf"weir\.conf:\d+:\d+: cannot listen on 0\.0\.0\.0:{port} beside 127\.0\.0\.1:{port}, .*overlaps.*reload once without")
+    w.reload(dict(conf, **{which: [other] if which == "listen" else other}))
+    at = w.wait_log("is in force", after=at)
+    w.reload(new)
+    w.wait_log("is in force", after=at + 1)
+    assert w.http1(address=("127.0.0.1", port)).get("/health", [("Authorization", "Bearer t0ken")], host="127.0.0.1").status in (200, 404)
