@@ -349,6 +349,24 @@ bool key_url_has_prefix(struct bytes key_url, struct bytes prefix)
     return bytes_starts(url.target, cut);
 }
 
+bool key_prefix_normalize(struct bytes prefix, char *out, size_t *len)
+{
+    struct uri_parts parts;
+    size_t authority_n;
+
+    if (!uri_parse(prefix, &parts))
+        return false;
+    const char *rest = parts.authority.p + parts.authority.n;
+    char *to = bytes_put(out, parts.https ? BYTES_LIT("https://") : BYTES_LIT("http://"));
+
+    if (!uri_authority_normalize(parts.authority, parts.https, to, &authority_n))
+        return false;
+    to += authority_n;
+    to += uri_query_normalize((struct bytes){rest, prefix.n - (size_t)(rest - prefix.p)}, to);
+    *len = (size_t)(to - out);
+    return true;
+}
+
 size_t key_url_print(struct bytes key_url, char *out, size_t cap)
 {
     struct url url;

@@ -64,6 +64,11 @@ bool key_url_has_prefix(struct bytes key_url, struct bytes prefix);
 /* The origin of a url part (RFC 9110 section 4.3.1); *authority points into it. */
 bool key_url_origin(struct bytes key_url, bool *https, struct bytes *authority);
 
+/* A url prefix in the form in which key_url_has_prefix finds it in keys: scheme, authority and escapes as they are in
+ * those; what cannot be an escape, also one that is cut at the end, stays. At most prefix.n bytes to out. False: not an
+ * absolute URL up to its authority. */
+bool key_prefix_normalize(struct bytes prefix, char *out, size_t *len);
+
 /* Writes the url part back as a URL for people (logs, explain), at most cap bytes; returns the length. */
 size_t key_url_print(struct bytes key_url, char *out, size_t cap);
 

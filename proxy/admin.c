@@ -90,7 +90,8 @@ static void send_problem(h2o_req_t *req, int status, const char *detail)
 
 static void send_json_object(h2o_req_t *req, int status, json_t *object)
 {
-    send_json(req, status, json_dumps(object, JSON_COMPACT));
+    /* digits enough for milliseconds, and not for what is behind them in a double */
+    send_json(req, status, json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(15)));
     json_decref(object);
 }
 
@@ -179,9 +180,20 @@ static int purge_url(struct admin *a, struct bytes url, bool soft, size_t *purge
     return ok ? 0 : -1;
 }
 
-static bool is_absolute(struct bytes url)
+static int purge_prefix(struct admin *a, struct bytes prefix, bool soft, size_t *purged)
 {
-    return bytes_starts(url, BYTES_LIT("http://")) || bytes_starts(url, BYTES_LIT("https://"));
+    struct bytes normal = {malloc(prefix.n + 1), 0};
+    bool ok;
+
+    if (normal.p == NULL)
+        abort();
+    ok = key_prefix_normalize(prefix, (char *)normal.p, &normal.n);
+    if (ok) {
+        *purged = store_purge_prefix(a->store, normal, soft);
+        flights_doom_prefix(a->shared->flights, normal);
+    }
+    free((char *)normal.p);
+    return ok ? 0 : -1;
 }
 
 /* Of all origins, in whatever field responses carry it. */
@@ -240,13 +252,10 @@ static const char *purge(struct admin *a, json_t *body, size_t *purged)
         return purge_url(a, string_of(url), soft, purged) == 0
                    ? NULL
                    : "\"url\" is not an absolute http:// or https:// URL with a valid path";
-    if (prefix != NULL) {
-        if (!is_absolute(string_of(prefix)))
-            return "\"prefix\" does not begin with http:// or https://";
-        *purged = store_purge_prefix(a->store, string_of(prefix), soft);
-        flights_doom_prefix(a->shared->flights, string_of(prefix));
-        return NULL;
-    }
+    if (prefix != NULL)
+        return purge_prefix(a, string_of(prefix), soft, purged) == 0
+                   ? NULL
+                   : "\"prefix\" does not begin with http:// or https:// and a host";
     if (tag != NULL) {
         if (json_string_length(tag) == 0 || json_string_length(tag) > GROUP_BYTES_MAX)
             return "\"tag\" is empty, or longer than tags may be";
@@ -290,14 +299,14 @@ static int hex(char c)
                                   : -1;
 }
 
-/* A query parameter, decoded; NULL without. */
-static char *parameter(h2o_req_t *req, const char *name)
+/* A query parameter, decoded; NULL and 0 without. */
+static struct bytes parameter(h2o_req_t *req, const char *name)
 {
     size_t n = strlen(name);
     const char *p, *end = req->path.base + req->path.len;
 
     if (req->query_at == SIZE_MAX)
-        return NULL;
+        return BYTES_NONE;
     for (p = req->path.base + req->query_at + 1; p < end;) {
         const char *stop = memchr(p, '&', (size_t)(end - p));
 
@@ -313,21 +322,21 @@ static char *parameter(h2o_req_t *req, const char *name)
                 } else
                     *q++ = *p == '+' ? ' ' : *p;
             }
-            *q = '\0';
-            return out;
+            return (struct bytes){out, (size_t)(q - out)};
         }
         p = stop + 1;
     }
-    return NULL;
+    return BYTES_NONE;
 }
 
 static void handle_explain(struct admin *a, h2o_req_t *req)
 {
-    const char *url = parameter(req, "url"), *method = parameter(req, "method"), *why = NULL;
+    struct bytes url = parameter(req, "url"), method = parameter(req, "method");
+    const char *why = NULL;
     const struct snapshot *s = a->snapshot;
-    struct explain_request q = {.method = method != NULL ? bytes_of(method) : BYTES_LIT("GET"), .url = bytes_of(url)};
+    struct explain_request q = {.method = method.p != NULL ? method : BYTES_LIT("GET"), .url = url};
 
-    if (url == NULL) {
+    if (url.p == NULL) {
         send_problem(req, 400, "give the URL to explain: /explain?url=http://host/path&method=GET");
         return;
     }

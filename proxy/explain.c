@@ -37,10 +37,21 @@ struct asked {
     struct key key;
 };
 
+static bool is_visible(struct bytes text)
+{
+    for (size_t i = 0; i < text.n; i++)
+        if (text.p[i] < 0x21 || text.p[i] > 0x7e)
+            return false;
+    return true;
+}
+
 static bool normalize(struct asked *a, struct bytes url, const char **why)
 {
     size_t n;
 
+    *why = "the URL has a byte that no request line can: spaces, controls and what is not ASCII are written as %XX";
+    if (!is_visible(url))
+        return false;
     *why = "not an absolute http:// or https:// URL";
     if (!uri_parse(url, &a->parts))
         return false;
@@ -318,7 +329,7 @@ static void print_value(const char *indent, const char *name, json_t *value, FIL
     else if (json_is_boolean(value))
         fprintf(to, "%s%-16s %s\n", indent, name, json_is_true(value) ? "yes" : "no");
     else {
-        other = json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(6));
+        other = json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(15));
         fprintf(to, "%s%-16s %s\n", indent, name, other);
         free(other);
     }

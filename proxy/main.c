@@ -166,6 +166,10 @@ static int explain_command(int argc, char **argv)
     }
     if (file == NULL || optind != argc - 1)
         return wrong(explain_usage);
+    if (!token_valid(q.method)) {
+        fprintf(stderr, "weir explain: '%.*s' is no method; expected one such as GET\n", (int)q.method.n, q.method.p);
+        return USAGE;
+    }
     if (load(file, NULL, &conf) != 0)
         return USAGE;
     q.url = bytes_of(argv[optind]);
@@ -226,6 +230,14 @@ static int purge(int argc, char **argv)
     return purge_command_run(&command);
 }
 
+static int stats(int argc, char **argv)
+{
+    (void)argc, (void)argv;
+    fputs("weir stats: not supported by this version; the figures are at /health/cache of the admin listener\n",
+          stderr);
+    return USAGE;
+}
+
 static int version(int argc, char **argv)
 {
     if (argc > 1 && (strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "--help") == 0)) {
@@ -243,8 +255,8 @@ int main(int argc, char **argv)
     static const struct {
         const char *name;
         int (*run)(int argc, char **argv);
-    } commands[] = {{"run", run},     {"check", check},     {"explain", explain_command},
-                    {"purge", purge}, {"version", version}, {"--version", version}};
+    } commands[] = {{"run", run},     {"check", check},     {"explain", explain_command}, {"purge", purge},
+                    {"stats", stats}, {"version", version}, {"--version", version}};
 
     if (argc < 2)
         return wrong(usage);

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TIMEOUT_S = 60, ANSWER_MAX = 64 * 1024 };
+enum { TIMEOUT_S = 60, ANSWER_MAX = 64 * 1024, URL_MAX = 1000 };
 
 struct answer {
     char text[ANSWER_MAX];
@@ -73,11 +73,21 @@ static int report(long status, const struct answer *answer)
     return exit_status;
 }
 
+static int without_slashes(const char *url)
+{
+    size_t n = strnlen(url, URL_MAX);
+
+    while (n > 0 && url[n - 1] == '/')
+        n--;
+    return (int)n;
+}
+
 int purge_command_run(const struct purge_command *c)
 {
     static struct answer answer;
     struct curl_slist *headers = curl_slist_append(NULL, "Content-Type: application/json");
     bool is_unix = strncmp(c->admin, "unix:", 5) == 0;
+    const char *admin = is_unix ? "http://localhost" : c->admin;
     char url[1024], error[CURL_ERROR_SIZE] = "";
     char *body = body_of(c);
     int exit_status = 1;
@@ -88,7 +98,7 @@ int purge_command_run(const struct purge_command *c)
     curl = curl_easy_init();
     if (c->token_file != NULL && add_token(c->token_file, &headers) != 0)
         goto end;
-    snprintf(url, sizeof url, "%s/purge", is_unix ? "http://localhost" : c->admin);
+    snprintf(url, sizeof url, "%.*s/purge", without_slashes(admin), admin);
     if (is_unix)
         curl_easy_setopt(curl, CURLOPT_UNIX_SOCKET_PATH, c->admin + 5);
     curl_easy_setopt(curl, CURLOPT_URL, url);

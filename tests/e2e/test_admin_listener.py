@@ -143,3 +143,35 @@ def test_tools_purge_and_who_has_the_token_from_wherever(origin, start):
     w = start(conf=conf, files={"admin.token": "t0ken\n"})
     fields = [("Authorization", "Bearer t0ken"), ("Origin", "https://console.example"), ("Sec-Fetch-Site", "cross-site")]
     assert w.admin("POST", "/purge", b'{"all":true}', fields).status == 200
+
+
+@pytest.mark.parametrize("prefix", ["http://API.test/a", "http://api.test:80/a", "HTTP://api.test/a", "http://api.test/a%7e", "http://api.test/a~", "http://api.test/%61"])
+def test_a_prefix_may_be_written_in_any_way_a_url_may(origin, start, prefix):
+    origin.default = lambda q: Reply(b"x", headers=MINUTE)
+    w = start(origin)
+    w.get("/a~b")
+    assert w.purge(prefix=prefix) == 1
+
+
+def test_weir_purge_takes_the_admin_url_with_a_slash(origin, start):
+    w = start(origin)
+    r = weir.run("purge", "--admin", f"http://127.0.0.1:{w.admin_port}/", "--all")
+    assert r.returncode == 0, r.stderr
+
+
+def test_explained_times_have_three_decimals(origin, start):
+    origin.default = lambda q: Reply(b"x", headers=MINUTE)
+    w = start(origin)
+    w.get("/x")
+    for _ in range(30):
+        body = w.admin("GET", f"/explain?url=http://{weir.HOST}/x").body.decode()
+        assert re.fullmatch(r"\d+\.\d{1,3}", re.search(r'"age_seconds":([^,}]*)', body)[1]), body
+        assert re.fullmatch(r"\d+\.\d{1,3}", re.search(r'"fresh_for_seconds":([^,}]*)', body)[1]), body
+        time.sleep(0.003)
+
+
+@pytest.mark.parametrize("url", ["http://api.test/%00", "http://api.test/a%0ab", "http://api.test/a%20b", "http://api.test/a+b", "http://api.test/%ff"])
+def test_a_url_that_no_request_can_have_is_not_explained(origin, start, url):
+    """The query decodes to that byte itself."""
+    r = start(origin).admin("GET", "/explain?url=" + url)
+    assert r.status == 400 and r.get("content-type") == "application/problem+json"

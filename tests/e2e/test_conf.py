@@ -356,3 +356,15 @@ ttl: { rest: 1s, a_rest: 2s, a_any: 3s, a_b: 4s, a_any_c: 5s, a_b_rest: 6s }
                        ("/x/../a/b", "a_b")):
         r = weir.run("explain", "-c", "weir.conf", f"http://h{path}", cwd=tmp_path)
         assert re.search(rf"\b{tier}\b", r.stdout), (path, tier, r.stdout)
+
+
+@pytest.mark.parametrize("method", ["G T", "", "GET\n", "G\xe9T"])
+def test_explain_refuses_what_is_no_method(tmp_path, method):
+    (tmp_path / "weir.conf").write_text(MINIMAL)
+    r = weir.run("explain", "-c", "weir.conf", "-X", method, "http://a/", cwd=tmp_path)
+    assert r.returncode == 2 and "method" in r.stderr and not r.stdout
+
+
+def test_stats_says_that_it_is_not_there():
+    r = weir.run("stats")
+    assert r.returncode == 2 and "not supported by this version" in r.stderr

@@ -251,6 +251,35 @@ static bool has_prefix(const char *url, const char *prefix)
     return key_url_has_prefix(key.url, bytes_of(prefix));
 }
 
+static const char *normalized(const char *prefix)
+{
+    static char out[256];
+    size_t n;
+
+    if (!key_prefix_normalize(bytes_of(prefix), out, &n))
+        return "refused";
+    out[n] = '\0';
+    assert_true(n <= strlen(prefix));
+    return out;
+}
+
+/* What is written in another way in a prefix means the same keys, as it does in a URL. */
+static void prefixes_are_normalized(void **state)
+{
+    (void)state;
+    assert_string_equal(normalized("HTTP://A.Test:80/b%7e%2fC%c3"), "http://a.test/b~%2FC%C3");
+    assert_string_equal(normalized("https://a.test.:8443"), "https://a.test:8443");
+    assert_string_equal(normalized("http://a?%61"), "http://a?a");
+    assert_string_equal(normalized("http://a/%7"), "http://a/%7"); /* cut in the middle of an escape */
+    assert_string_equal(normalized("http://a/%"), "http://a/%");
+    assert_string_equal(normalized("http://a/%zz"), "http://a/%zz");
+    assert_string_equal(normalized("ftp://a/"), "refused");
+    assert_string_equal(normalized("http://"), "refused");
+    assert_string_equal(normalized("http:///a"), "refused");
+    assert_string_equal(normalized("/a"), "refused");
+    assert_string_equal(normalized(""), "refused");
+}
+
 static void prefixes(void **state)
 {
     (void)state;
@@ -446,6 +475,7 @@ int main(void)
         cmocka_unit_test(urls_make_url_parts),
         cmocka_unit_test(url_of_a_request_is_that_of_its_url),
         cmocka_unit_test(prefixes),
+        cmocka_unit_test(prefixes_are_normalized),
         cmocka_unit_test(keys_are_equal_when_all_parts_are),
         cmocka_unit_test(queries_agree_with_a_model),
     };
