@@ -459,4 +459,7 @@ def test_an_origin_that_closes_kept_connections_without_a_word_is_no_trouble(ori
         t.join()
     figures = w.figures()
     assert statuses == [200] * 1200
-    assert figures["origin"]["requests"] == origin.count() == 1200
+    assert origin.count() == 1200
+    # The origin's kernel takes what comes between its answer and its close: that has arrived, and nobody reads it.
+    # Were each request on a dead connection counted, there would be a hundred and more.
+    assert 1200 <= figures["origin"]["requests"] < 1240
