@@ -178,7 +178,7 @@ static int64_t initial_age(const struct freshness_facts *f)
 
 static void set_fresh(const struct freshness_facts *f, struct lifetimes *l)
 {
-    int64_t ms;
+    int64_t ms = 0;
 
     l->rule = f->ignore_origin ? LIFETIME_NONE : (uint8_t)origin_lifetime(f, &ms);
     if (l->rule != LIFETIME_NONE) {
