@@ -20,6 +20,7 @@ enum {
     LAG_MIN = WINDOW + 2 * STORED_CHUNK_MAX,
     UNTOLD_MAX = 64 * 1024, /* of a body that comes with its head */
     RETRY_MS = 50,          /* after there was no memory for more of a body that is passed through */
+    LET_GO_MS = 2,          /* after which readers that were cut off may have let go of what they held */
     HOLD_DOWN_MS = 1000,    /* after a failed refresh, doubled each time */
     HOLD_DOWN_MAX_MS = 30 * 1000,
 };
@@ -576,9 +577,22 @@ static void on_retry(struct timer *t)
 {
     struct fill *fill = (struct fill *)((char *)t - offsetof(struct fill, retry));
 
-    fill->starved = true;
     if (atomic_load(&fill->flight->paused))
         resume(fill);
+}
+
+static void on_starved(struct timer *t)
+{
+    struct fill *fill = (struct fill *)((char *)t - offsetof(struct fill, retry));
+
+    fill->starved = true;
+    on_retry(t);
+}
+
+static void retry_in(struct fill *fill, int64_t ms, void (*fire)(struct timer *))
+{
+    fill->retry.fire = fire;
+    timer_arm(fill->ask.worker->loop, &fill->retry, ms);
 }
 
 /* Those that are cut off are told now: what they hold may be what it waits for. */
@@ -589,15 +603,22 @@ static bool pause_body(struct fill *fill)
     return false;
 }
 
-/* Nobody holds the origin up but the fastest reader. */
+/* Nobody holds the origin up but the fastest reader, and for a moment those that were cut off and whose threads have
+ * not come round to letting go: what they hold would grow meanwhile, and others' responses go for it. */
 static bool must_pause(struct fill *fill)
 {
     struct flight *f = fill->flight;
     size_t object_max = fill->ask.hold->snapshot->conf->memory_object_bytes_max;
     size_t lag_max = object_max > LAG_MIN ? object_max : LAG_MIN;
+    size_t held = stored_body_bytes(fill->response);
 
-    if (stored_body_bytes(fill->response) > lag_max)
+    if (held > lag_max)
         cut_off(fill, lag_max / 2);
+    if (held > 2 * lag_max) {
+        atomic_store(&f->paused, true);
+        retry_in(fill, LET_GO_MS, on_retry);
+        return true;
+    }
     if (fill->produced < atomic_load(&f->consumed) + WINDOW)
         return false;
     atomic_store(&f->paused, true);
@@ -632,8 +653,7 @@ static bool append_passed(struct fill *fill, struct bytes piece)
     /* So little may be in memory of any body that is passed through, whatever the others hold. */
     if (fill->starved)
         cut_off(fill, STORED_CHUNK_MAX);
-    fill->retry.fire = on_retry;
-    timer_arm(fill->ask.worker->loop, &fill->retry, RETRY_MS);
+    retry_in(fill, RETRY_MS, on_starved);
     return false;
 }
 
