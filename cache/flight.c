@@ -82,8 +82,7 @@ static struct flight *create(struct flights *all, unsigned thread, struct bytes 
         return NULL;
     }
     memcpy(copy, key.p, key.n);
-    f->entries[0] = (struct flight_entry){.flight = f, .key = {copy, key.n}};
-    f->key_url_n = key_url_n;
+    f->entries[0] = (struct flight_entry){.flight = f, .key = {copy, key.n}, .key_url_n = key_url_n};
     f->flights = all;
     f->home = thread;
     f->refs = 1;
@@ -260,7 +259,7 @@ void flight_leave(struct flight_waiter *w)
     release(f);
 }
 
-bool flight_add_variant(struct flight *f, struct key_hash hash, struct bytes variant)
+bool flight_add_variant(struct flight *f, struct key_hash hash, struct bytes variant, size_t key_url_n)
 {
     struct flight_shard *shard = shard_of(f->flights, hash);
     char *copy = malloc(variant.n);
@@ -270,10 +269,10 @@ bool flight_add_variant(struct flight *f, struct key_hash hash, struct bytes var
         return false;
     memcpy(copy, variant.p, variant.n);
     f->answer_key = (struct bytes){copy, variant.n};
-    f->entries[1] = (struct flight_entry){.flight = f, .key = {copy, variant.n}, .hash = hash};
+    f->entries[1] = (struct flight_entry){.flight = f, .key = {copy, variant.n}, .key_url_n = key_url_n, .hash = hash};
     pthread_mutex_lock(&shard->lock);
     /* A purge that has passed this shard already is in the store's log. */
-    if (store_purged_since(f->flights->options.store, (struct bytes){copy, f->key_url_n}, f->born) ||
+    if (store_purged_since(f->flights->options.store, (struct bytes){copy, key_url_n}, f->born) ||
         (f->tagged != NULL && store_tags_purged_since(f->flights->options.store, f->tagged, f->born)))
         atomic_store(&f->doomed, true);
     else if (!atomic_load(&f->doomed) && find(shard, hash, variant) == NULL)
@@ -394,7 +393,7 @@ static void doom_where(struct flights *all, bool (*matches)(const struct flight_
 
 static struct bytes url_of(const struct flight_entry *e)
 {
-    return (struct bytes){e->key.p, e->flight->key_url_n};
+    return (struct bytes){e->key.p, e->key_url_n};
 }
 
 static bool has_url(const struct flight_entry *e, const void *url)

@@ -51,6 +51,7 @@ struct flight_waiter {
 struct flight_entry {
     struct flight *flight;
     struct bytes key;
+    size_t key_url_n; /* so much of it is its url part */
     struct key_hash hash;
     /* the table's lock */
     struct flight_entry *chain;
@@ -84,9 +85,8 @@ struct flight {
     _Atomic bool paused;
     pthread_mutex_t body; /* keeps stored_reader_start and stored_discard_body apart */
 
-    /* [0] the key it was made for, [1] the variant key once the answer told what it varies on: found under both */
+    /* [0] the key it was made for, [1] that of the answer, once it told what it varies on: found under both */
     struct flight_entry entries[2];
-    size_t key_url_n; /* the first bytes of both keys */
     /* `response`, once purges by tag can find the flight by it; the table's lock */
     const struct stored *tagged;
 
@@ -127,9 +127,9 @@ struct flight *flight_create_alone(struct flights *all, unsigned thread, struct 
 /* The waiter's thread. Not joined: nothing. A reader stops reading first: a pause for want of memory may end by it. */
 void flight_leave(struct flight_waiter *w);
 
-/* Found under its variant key too from now on; sets answer_key. Home, once, before the marker that sends others there
- * is stored. False: no memory. */
-bool flight_add_variant(struct flight *f, struct key_hash hash, struct bytes variant) MUST_USE;
+/* Found under the key of its answer too from now on; sets answer_key. Home, once, before the marker that sends others
+ * there is stored. False: no memory. */
+bool flight_add_variant(struct flight *f, struct key_hash hash, struct bytes variant, size_t key_url_n) MUST_USE;
 /* The answer's tags are known: `response` is set. Home, once, before flight_add_variant and flight_tell. False: one of
  * them has been purged since the flight was born. Nobody could know that it carries the tag, so some may have joined
  * after that purge was answered: only the leader, whose request is older, may have this answer. The flight is doomed,

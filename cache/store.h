@@ -72,7 +72,7 @@ void store_remove(struct store_thread *t, struct stored *s);
 
 /* Purges take effect, by the time the call returns, for all that was born (store_birth) before it began; what is born
  * later is not touched. soft: marks stale (stored_expire) instead of dropping; what is marked already does not count.
- * Markers (STORED_VARY, STORED_PASS) are dropped silently in hard purges and not counted. Returns how many responses
+ * Markers (all other kinds) are dropped silently in hard purges and not counted. Returns how many responses
  * were dropped or marked. url: key.h's url part, all scopes and variants. prefix: see key_url_has_prefix.
  * tag: tag.h, all responses that carry it. store_purge_prefix, _all and _tag take each shard's lock in turn, in bounded
  * steps. */

@@ -1,5 +1,5 @@
 /*
- * One stored response: status, fields, body, lifetimes. Also the two markers that a key may hold instead.
+ * One stored response: status, fields, body, lifetimes. Also the markers that a key may hold instead.
  *
  * A flight builds it while the origin sends: created when the head is known, the body appended, then finished. From
  * creation on any number of readers on any thread read below the published length, without a lock and without a copy;
@@ -34,6 +34,7 @@ enum stored_kind {
     STORED_RESPONSE,
     STORED_VARY, /* the key's responses vary: look again with the vary key (policies/vary.h); `spec` holds the names */
     STORED_PASS, /* hit-for-miss: do not wait for another's fetch of this key */
+    STORED_NO_VARY, /* of a path: `spec` says how queries are reduced for the key (proxy/no_vary.h) */
 };
 
 enum body_state {
@@ -84,7 +85,7 @@ struct stored {
     struct mono_ms response_time;
     /* age from which it is useless and may be dropped: freshness_useful_ms; markers: their lifetime */
     int64_t useful_ms;
-    struct bytes spec; /* STORED_VARY */
+    struct bytes spec; /* STORED_VARY, STORED_NO_VARY */
     uint64_t born;     /* store_birth() before the fetch */
     uint32_t key_url_n;
     uint32_t nfields;

@@ -104,6 +104,7 @@ struct conf_route {
     struct key_rules key;
     struct personal_rules personal;
     enum set_cookie set_cookie;
+    bool no_vary_search;
     bool honor_client; /* client_cache_control: honor */
     bool coalesce;
     struct conf_mark mark;

@@ -308,6 +308,7 @@ static const struct conf_key route_table[] = {
     {"scope", KEY_CHOICE, FIELD(scope), .choices = scopes, .standard = "shared"},
     {"user", KEY_OTHER, .read = read_user, .keys = &user_keys},
     {"key", KEY_MAP, .keys = &key_keys},
+    {"no_vary_search", KEY_SWITCH, FIELD(no_vary_search), .standard = "off"},
     {"ignore_cookies", KEY_OTHER, .read = read_ignore_cookies, .standard = "off"},
     {"set_cookie", KEY_CHOICE, FIELD(set_cookie), .choices = set_cookies, .standard = "never"},
     {"coalesce", KEY_SWITCH, FIELD(coalesce), .standard = "on"},

@@ -329,6 +329,33 @@ bool key_url_origin(struct bytes key_url, bool *https, struct bytes *authority)
     return true;
 }
 
+bool key_url_query(struct bytes key_url, struct bytes *query)
+{
+    if (key_url.n < URL_HEAD)
+        return false;
+    size_t n = u32_get(key_url.p + AT_QUERY_N);
+    if (n == ABSENT || n > key_url.n - URL_HEAD)
+        return false;
+    *query = (struct bytes){key_url.p + key_url.n - n, n};
+    return true;
+}
+
+void key_with_query(const struct key *key, const struct bytes *query, char *buf, struct key *out)
+{
+    size_t before = URL_HEAD + u32_get(key->url.p + AT_AUTHORITY_N), target = before;
+    before += u32_get(key->url.p + AT_PATH_N);
+    char *to = bytes_put(buf, (struct bytes){key->url.p, before});
+    u32_put(buf + AT_QUERY_N, query != NULL ? (uint32_t)query->n : ABSENT);
+    if (query != NULL) {
+        *to++ = '?';
+        to = bytes_put(to, *query);
+    }
+    out->url = (struct bytes){buf, (size_t)(to - buf)};
+    out->target = (struct bytes){buf + target, out->url.n - target};
+    to = bytes_put(to, (struct bytes){key->whole.p + key->url.n, key->whole.n - key->url.n});
+    out->whole = (struct bytes){buf, (size_t)(to - buf)};
+}
+
 bool key_url_has_prefix(struct bytes key_url, struct bytes prefix)
 {
     struct uri_parts parts;

@@ -69,6 +69,13 @@ bool key_url_origin(struct bytes key_url, bool *https, struct bytes *authority);
  * absolute URL up to its authority. */
 bool key_prefix_normalize(struct bytes prefix, char *out, size_t *len);
 
+/* The query of a url part, canonical, without '?'. False: it has none. */
+bool key_url_query(struct bytes key_url, struct bytes *query);
+
+/* The same key with another query (NULL: with none), taken as it is; target is its own. buf: key->whole.n + query->n +
+ * 1 bytes, lives as long as *out. */
+void key_with_query(const struct key *key, const struct bytes *query, char *buf, struct key *out);
+
 /* Writes the url part back as a URL for people (logs, explain), at most cap bytes; returns the length. */
 size_t key_url_print(struct bytes key_url, char *out, size_t cap);
 

@@ -17,6 +17,7 @@
 #include "proxy/bind.h"
 #include "proxy/explain.h"
 #include "proxy/health.h"
+#include "proxy/no_vary.h"
 #include "proxy/respond.h"
 
 enum {
@@ -163,6 +164,28 @@ static const struct key_rules *rules_for(struct admin *a, struct bytes url)
     return route < s->conf->nroutes ? &s->conf->routes[route].key : &all;
 }
 
+static size_t purge_key_url(struct admin *a, struct bytes key_url, bool soft)
+{
+    size_t purged = store_purge_url(a->store, key_url, soft);
+
+    flights_doom_url(a->shared->flights, key_url);
+    return purged;
+}
+
+/* What lies under the key that its query is reduced to (no_vary.h) is this url's, too. */
+static size_t purge_reduced(struct admin *a, const struct key *own, bool soft)
+{
+    char *buf = malloc(no_vary_bytes_max(own));
+
+    if (buf == NULL)
+        abort();
+    struct key key = no_vary_reduce_by_marker(a->store, a->shared->store, own, loop_now(a->loop), buf);
+    size_t purged = key.url.p != own->url.p ? purge_key_url(a, key.url, soft) : 0;
+
+    free(buf);
+    return purged;
+}
+
 static int purge_url(struct admin *a, struct bytes url, bool soft, size_t *purged)
 {
     char *buf = malloc(3 * url.n + 64);
@@ -173,8 +196,8 @@ static int purge_url(struct admin *a, struct bytes url, bool soft, size_t *purge
         abort();
     ok = key_url_of(rules_for(a, url), url, buf, &key);
     if (ok) {
-        *purged = store_purge_url(a->store, key.url, soft);
-        flights_doom_url(a->shared->flights, key.url);
+        *purged = purge_key_url(a, key.url, soft);
+        *purged += purge_reduced(a, &key, soft);
     }
     free(buf);
     return ok ? 0 : -1;

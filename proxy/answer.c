@@ -6,6 +6,7 @@
 #include "policies/qualified.h"
 #include "policies/targeted.h"
 #include "proxy/invalidate.h"
+#include "proxy/no_vary.h"
 #include "proxy/respond.h"
 #include "proxy/tagging.h"
 #include "proxy/variant.h"
@@ -193,6 +194,27 @@ static bool is_for_others(const struct answer *a)
     return a->storing == STORING_OK || answer_is_shared_error(a);
 }
 
+/* On a route with no_vary_search the answer's own field says for which queries it is (no_vary.h). */
+static void choose_primary(const struct ask *ask, struct answer *a)
+{
+    a->primary = (struct key){.whole = ask->primary, .url = {ask->primary.p, ask->url_n}};
+    a->primary_hash = ask->primary_hash;
+    a->primary_memory = NULL;
+    a->rekeyed = false;
+    if (!ask->route->conf->no_vary_search || !ask->cacheable)
+        return;
+    a->primary_memory = malloc(no_vary_bytes_max(&ask->own));
+    if (a->primary_memory == NULL)
+        abort();
+    struct key key = no_vary_reduce(&ask->own, a->fields, a->primary_memory);
+
+    if (bytes_eq(key.whole, ask->primary))
+        return;
+    a->primary = key;
+    a->primary_hash = store_hash(ask->worker->shared->store, key.whole);
+    a->rekeyed = true;
+}
+
 /* Under which key: the primary one, or with the values of the fields that the answer varies on. */
 static void choose_key(const struct ask *ask, struct answer *a)
 {
@@ -200,14 +222,15 @@ static void choose_key(const struct ask *ask, struct answer *a)
     struct stored *marker;
 
     a->spec_n = 0;
-    a->key = ask->primary;
-    a->hash = ask->primary_hash;
+    choose_primary(ask, a);
+    a->key = a->primary.whole;
+    a->hash = a->primary_hash;
     if (is_for_others(a) && (vary_spec_of(a->fields, a->spec, &a->spec_n) == VARY_STAR ||
                              varies_on_the_way((struct bytes){a->spec, a->spec_n})))
         a->storing = STORING_VARY_STAR;
     if (!is_for_others(a))
         return;
-    marker = store_acquire(w->store, ask->primary_hash, ask->primary, loop_now(w->loop));
+    marker = store_acquire(w->store, a->primary_hash, a->primary.whole, loop_now(w->loop));
     if (marker != NULL && marker->kind == STORED_VARY) {
         keep_spec(a, marker->spec);
         a->respec = !bytes_eq(marker->spec, (struct bytes){a->spec, a->spec_n});
@@ -219,10 +242,10 @@ static void choose_key(const struct ask *ask, struct answer *a)
         return;
     struct bytes spec = {a->spec, a->spec_n};
 
-    a->key_memory = malloc(variant_key_bytes_max(ask->primary, spec, ask->request));
+    a->key_memory = malloc(variant_key_bytes_max(a->primary.whole, spec, ask->request));
     if (a->key_memory == NULL)
         abort();
-    a->key = variant_key(ask->route->conf, w->hasher, ask->primary, spec, ask->request, a->key_memory);
+    a->key = variant_key(ask->route->conf, w->hasher, a->primary.whole, spec, ask->request, a->key_memory);
     a->hash = store_hash(w->shared->store, a->key);
 }
 
@@ -237,7 +260,7 @@ struct stored_options answer_options(const struct answer *a, const struct ask *a
         .kind = STORED_RESPONSE,
         .hash = a->hash,
         .key = a->key,
-        .key_url_n = ask->url_n,
+        .key_url_n = a->primary.url.n,
         .user_scope = ask->user_scope,
         .with_authorization = storing_usable_with_authorization(&a->cc) && !is_private(a),
         .with_cookie = storing_usable_with_cookie(&a->lifetimes) && !is_private(a),
@@ -364,4 +387,5 @@ struct fields answer_withheld(const struct answer *a)
 void answer_fini(struct answer *a)
 {
     free(a->key_memory);
+    free(a->primary_memory);
 }

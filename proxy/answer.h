@@ -24,7 +24,11 @@ struct answer {
     struct wall_s date;
     char date_text[HTTP_DATE_LEN + 1]; /* where the fields have weir's own Date */
     int64_t content_length;
-    bool respec; /* the marker under the primary key is missing or says something else */
+    struct key primary; /* the key without what the answer varies on, the query reduced as the answer has it */
+    struct key_hash primary_hash;
+    bool rekeyed;         /* it is not the ask's */
+    char *primary_memory; /* NULL: it lies in the ask's */
+    bool respec;          /* the marker under the primary key is missing or says something else */
     char spec[VARY_SPEC_MAX];
     size_t spec_n;
     struct bytes key; /* under which it is stored */

@@ -15,7 +15,9 @@ static void copy_request(struct ask *ask, struct request *r)
 {
     struct fields in = r->in.fields;
     size_t n = in.n * sizeof(struct field) + r->in.method.n + r->in.authority.n + r->key.target.n + r->key.whole.n;
+    bool reduced = r->own.whole.p != r->key.whole.p;
 
+    n += reduced ? r->own.whole.n : 0;
     for (size_t i = 0; i < in.n; i++)
         n += in.v[i].name.n + in.v[i].value.n;
     ask->memory = malloc(n);
@@ -36,6 +38,9 @@ static void copy_request(struct ask *ask, struct request *r)
     ask->primary = copy(&text, r->key.whole);
     ask->primary_hash = r->hash;
     ask->url_n = r->key.url.n;
+    ask->own.whole = reduced ? copy(&text, r->own.whole) : ask->primary;
+    ask->own.url = (struct bytes){ask->own.whole.p, r->own.url.n};
+    ask->own.target = ask->target;
 }
 
 void ask_init(struct ask *ask, struct request *r, bool cacheable)
@@ -63,6 +68,7 @@ void ask_fini(struct ask *ask)
 {
     hold_drop(ask->hold);
     free(ask->memory);
+    free(ask->primary_memory);
 }
 
 void ask_sent(struct ask *ask)

@@ -20,12 +20,14 @@ struct ask {
     bool https, user_scope, personal_authorization, personal_cookie, unsafe, head;
     struct bytes method, authority, target;
     struct fields request;
-    struct bytes primary; /* the key without what the answer varies on */
+    struct key own;       /* by the request's own query */
+    struct bytes primary; /* the key without what the answer varies on: the request's, then the answer's */
     struct key_hash primary_hash;
     size_t url_n;
     struct mono_ms sent; /* when it went out */
     struct wall_s sent_wall;
-    char *memory; /* what the copies lie in */
+    char *memory;         /* what the copies lie in */
+    char *primary_memory; /* NULL: that too */
 };
 
 void ask_init(struct ask *ask, struct request *r, bool cacheable);

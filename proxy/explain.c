@@ -5,6 +5,7 @@
 #include "policies/storing.h"
 #include "policies/uri.h"
 #include "proxy/identity.h"
+#include "proxy/no_vary.h"
 #include "proxy/selection.h"
 #include "proxy/snapshot.h"
 #include "proxy/variant.h"
@@ -140,17 +141,51 @@ static json_t *target_json(const struct asked *a, struct bytes method)
                         has_query ? query.p : "");
 }
 
-/* Also says which fields select among variants, and how many there are. */
-static struct stored *find(const struct asked *a, struct hasher *hasher, const struct explain_request *q,
-                           struct shared *shared, struct store_thread *store, struct mono_ms now, json_t *out)
+/* Where it would look first: under the key with its query reduced (no_vary.h). *reduced: that query. */
+static struct key reduce(const struct asked *a, struct shared *shared, struct store_thread *store, struct mono_ms now,
+                         char *buf, json_t **reduced)
 {
-    struct stored *s = store_acquire(store, store_hash(shared->store, a->key.whole), a->key.whole, now), *marker = s;
+    struct bytes query = BYTES_LIT("");
+
+    if (!a->route->no_vary_search)
+        return a->key;
+    struct key key = no_vary_reduce_by_marker(store, shared->store, &a->key, now, buf);
+
+    if (key.url.p != a->key.url.p) {
+        key_url_query(key.url, &query);
+        *reduced = text(query);
+    }
+    return key;
+}
+
+/* Is what was found there for this query? */
+static bool is_for_query(const struct asked *a, const struct stored *s, const struct key *reduced, struct store *store)
+{
+    if (s->kind != STORED_RESPONSE)
+        return true;
+    char *buf = malloc(no_vary_bytes_max(&a->key));
+
+    if (buf == NULL)
+        abort();
+    bool is = bytes_eq(no_vary_reduce(&a->key, stored_fields(s), buf).whole, reduced->whole) &&
+              !store_purged_since(store, a->key.url, s->born);
+
+    free(buf);
+    return is;
+}
+
+/* Also says which fields select among variants, and how many there are. */
+static struct stored *find_under(struct bytes primary, const struct asked *a, struct hasher *hasher,
+                                 const struct explain_request *q, struct shared *shared, struct store_thread *store,
+                                 struct mono_ms now, json_t *out)
+{
+    struct stored *s = store_acquire(store, store_hash(shared->store, primary), primary, now), *marker = s;
 
     if (s == NULL || s->kind != STORED_VARY)
         return s;
     set(out, "variants_by", text(marker->spec));
     set(out, "variants", json_integer((json_int_t)variants_count(vary_marker_list(marker))));
-    char *buf = malloc(variant_key_bytes_max(a->key.whole, marker->spec, q->fields));
+    char *buf = malloc(variant_key_bytes_max(primary, marker->spec, q->fields));
 
     if (buf == NULL)
         abort();
@@ -158,8 +193,8 @@ static struct stored *find(const struct asked *a, struct hasher *hasher, const s
         .store = shared->store,
         .thread = store,
         .now = now,
-        .primary = a->key.whole,
-        .variant = variant_key(a->route, hasher, a->key.whole, marker->spec, q->fields, buf),
+        .primary = primary,
+        .variant = variant_key(a->route, hasher, primary, marker->spec, q->fields, buf),
         .request = q->fields,
     };
 
@@ -167,6 +202,26 @@ static struct stored *find(const struct asked *a, struct hasher *hasher, const s
     if (s == NULL)
         s = selection_match(&selection, marker);
     stored_release(marker);
+    free(buf);
+    return s;
+}
+
+static struct stored *find(const struct asked *a, struct hasher *hasher, const struct explain_request *q,
+                           struct shared *shared, struct store_thread *store, struct mono_ms now, json_t *out)
+{
+    char *buf = malloc(no_vary_bytes_max(&a->key));
+    json_t *reduced = json_null();
+
+    if (buf == NULL)
+        abort();
+    struct key key = reduce(a, shared, store, now, buf, &reduced);
+    struct stored *s = find_under(key.whole, a, hasher, q, shared, store, now, out);
+
+    if (key.whole.p != a->key.whole.p && (s == NULL || !is_for_query(a, s, &key, shared->store))) {
+        stored_release(s);
+        s = find_under(a->key.whole, a, hasher, q, shared, store, now, out);
+    }
+    set(json_object_get(out, "key"), "query_reduced", reduced);
     free(buf);
     return s;
 }

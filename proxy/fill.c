@@ -7,6 +7,7 @@
 #include "proxy/answer.h"
 #include "proxy/interim.h"
 #include "proxy/invalidate.h"
+#include "proxy/no_vary.h"
 #include "proxy/outgoing.h"
 #include "proxy/parts.h"
 #include "proxy/respond.h"
@@ -137,16 +138,17 @@ static void fail(struct fill *fill, int failure, int status)
 
 /* A key may hold, in place of a response, a word to those who come next. Losing it costs them a round, no more. Where
  * they are sent on to variants the list of these is not given up for it. */
-static void put_pass(struct fill *fill, struct bytes key, struct key_hash hash)
+static void put_pass(struct fill *fill, struct bytes key, size_t key_url_n)
 {
     struct mono_ms now = loop_now(fill->ask.worker->loop);
+    struct key_hash hash = store_hash(fill->ask.worker->shared->store, key);
     struct stored *old = store_peek(fill->ask.worker->store, hash, key);
     struct stored *marker = stored_create(fill->ask.worker->store,
                                           &(struct stored_options){
                                               .kind = STORED_PASS,
                                               .hash = hash,
                                               .key = key,
-                                              .key_url_n = fill->ask.url_n,
+                                              .key_url_n = key_url_n,
                                               .user_scope = fill->ask.user_scope,
                                               .status = fill->flight->note,
                                               .response_time = now,
@@ -170,25 +172,38 @@ static bool nominate(struct fill *fill, const struct answer *a)
 {
     struct flight *f = fill->flight;
 
-    if (a->spec_n == 0)
+    if (a->spec_n == 0 && !a->rekeyed)
         return true;
     if (fill->ask.asked_range) {
         fill->for_one = !bytes_eq(base_key(fill), a->key);
-        if (a->respec)
+        if (a->spec_n > 0 && a->respec)
             vary_marker_put(&fill->ask, f->born, (struct bytes){a->spec, a->spec_n}, a->key);
         return true;
     }
-    char *spec = malloc(a->spec_n);
+    if (a->spec_n > 0) {
+        char *spec = malloc(a->spec_n);
 
-    if (spec == NULL)
+        if (spec == NULL)
+            return false;
+        memcpy(spec, a->spec, a->spec_n);
+        f->spec = (struct bytes){spec, a->spec_n};
+    }
+    if (!bytes_eq(f->entries[0].key, a->key) && !flight_add_variant(f, a->hash, a->key, a->primary.url.n))
         return false;
-    memcpy(spec, a->spec, a->spec_n);
-    f->spec = (struct bytes){spec, a->spec_n};
-    if (!bytes_eq(f->entries[0].key, a->key) && !flight_add_variant(f, a->hash, a->key))
-        return false;
-    if (a->respec)
+    if (a->spec_n > 0 && a->respec)
         vary_marker_put(&fill->ask, f->born, f->spec, a->key);
     return true;
+}
+
+/* Later requests of the path have their queries reduced as this answer says, until another says otherwise. */
+static void put_no_vary_marker(struct fill *fill, const struct answer *a)
+{
+    struct worker *w = fill->ask.worker;
+    const struct ask *ask = &fill->ask;
+
+    if (ask->route->conf->no_vary_search && ask->cacheable &&
+        !no_vary_mark(w->store, w->shared->store, &ask->own, a->fields, fill->flight->born, loop_now(w->loop)))
+        log_event(w->shared->log, CONF_LOG_DEBUG, "a marker was not stored");
 }
 
 static bool is_gateway_error(int status)
@@ -231,7 +246,7 @@ static void give_to_leader(struct fill *fill)
     if (!fill->ask.alone && !fill->for_one && !fill->overtaken) {
         struct bytes key = base_key(fill);
 
-        put_pass(fill, key, store_hash(fill->ask.worker->shared->store, key));
+        put_pass(fill, key, f->entries[0].key_url_n);
     }
     flight_close(f);
     flight_tell(f, FLIGHT_LEADER); /* the leader, in this thread, starts to read in here */
@@ -271,7 +286,24 @@ static uint32_t fetch_ms(const struct fill *fill)
     return ms < 1 ? 1 : ms > INT32_MAX ? INT32_MAX : (uint32_t)ms;
 }
 
-static void publish(struct fill *fill, const struct answer *a, struct stored *response)
+/* From here on it is about the key that the answer has. */
+static void rekey(struct fill *fill, struct answer *a)
+{
+    struct ask *ask = &fill->ask;
+
+    if (!a->rekeyed)
+        return;
+    /* no word for those whose queries the reduced key stands for, too */
+    if (ask->own.whole.p != ask->primary.p && a->storing != STORING_OK && !answer_is_shared_error(a))
+        fill->for_one = true;
+    ask->primary = a->primary.whole;
+    ask->primary_hash = a->primary_hash;
+    ask->url_n = a->primary.url.n;
+    ask->primary_memory = a->primary_memory;
+    a->primary_memory = NULL;
+}
+
+static void publish(struct fill *fill, struct answer *a, struct stored *response)
 {
     struct flight *f = fill->flight;
 
@@ -286,9 +318,12 @@ static void publish(struct fill *fill, const struct answer *a, struct stored *re
     f->note = fill->overtaken ? STORING_PURGED : (int)a->storing;
     f->withheld = answer_withheld(a);
     fill->response = response;
+    rekey(fill, a);
     fill->storing = !fill->overtaken && a->storing == STORING_OK && nominate(fill, a);
     fill->kept =
         fill->storing || (!fill->overtaken && !fill->ask.alone && answer_is_shared_error(a) && nominate(fill, a));
+    if (fill->storing)
+        put_no_vary_marker(fill, a);
     fill->untold = true;
     fill->tell.run = on_turn_end;
     loop_defer(fill->ask.worker->loop, &fill->tell);
@@ -436,7 +471,7 @@ static int64_t retry_after_ms(struct fields fields)
     return s * 1000;
 }
 
-static void take_answer(struct fill *fill, const struct answer *a)
+static void take_answer(struct fill *fill, struct answer *a)
 {
     struct worker *w = fill->ask.worker;
     struct stored_options options = answer_options(a, &fill->ask, fill->flight->born);
@@ -541,7 +576,7 @@ static void keep_no_longer(struct fill *fill)
     struct flight *f = fill->flight;
 
     if (fill->storing && !fill->ask.alone && !fill->ask.asked_range)
-        put_pass(fill, f->answer_key, store_hash(fill->ask.worker->shared->store, f->answer_key));
+        put_pass(fill, f->answer_key, f->entries[f->entries[1].key.p != NULL].key_url_n);
     flight_close(f);
     discard_body(fill);
 }

@@ -5,6 +5,7 @@
 
 #include "policies/groups.h"
 #include "policies/uri.h"
+#include "proxy/no_vary.h"
 
 static const struct key_rules *rules_of(const struct ask *ask, struct bytes authority, struct bytes path)
 {
@@ -96,6 +97,23 @@ bool reference_is_target(const struct ask *ask, struct bytes reference)
     return is;
 }
 
+/* Also what lies under the key that its query is reduced to. */
+static void invalidate_reduced(const struct ask *ask, const struct key *own)
+{
+    struct worker *w = ask->worker;
+    char *buf = malloc(no_vary_bytes_max(own));
+
+    if (buf == NULL)
+        abort();
+    struct key key = no_vary_reduce_by_marker(w->store, w->shared->store, own, loop_now(w->loop), buf);
+
+    if (key.url.p != own->url.p) {
+        store_purge_url(w->store, key.url, false);
+        flights_doom_url(w->shared->flights, key.url);
+    }
+    free(buf);
+}
+
 static void invalidate_target(const struct ask *ask, uint64_t *born)
 {
     struct key key;
@@ -104,6 +122,7 @@ static void invalidate_target(const struct ask *ask, uint64_t *born)
     if (key_of_reference(ask, ask->target, true, &memory, &key)) {
         store_purge_target(ask->worker->store, key.url, born);
         flights_doom_url(ask->worker->shared->flights, key.url);
+        invalidate_reduced(ask, &key);
     }
     free(memory);
 }
@@ -117,6 +136,7 @@ static void invalidate_reference(const struct ask *ask, struct bytes reference)
         !bytes_eq(key.url, (struct bytes){ask->primary.p, ask->url_n})) {
         store_purge_url(ask->worker->store, key.url, false);
         flights_doom_url(ask->worker->shared->flights, key.url);
+        invalidate_reduced(ask, &key);
     }
     free(memory);
 }

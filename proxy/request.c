@@ -10,6 +10,7 @@
 #include "proxy/fill.h"
 #include "proxy/health.h"
 #include "proxy/identity.h"
+#include "proxy/no_vary.h"
 #include "proxy/outgoing.h"
 #include "proxy/respond.h"
 #include "proxy/selection.h"
@@ -264,18 +265,39 @@ static void on_failed(struct request *r, struct flight *f)
         respond_failure(r, failure);
 }
 
-static struct bytes build_variant(struct request *r, struct bytes spec)
+static struct bytes build_variant(struct request *r, struct bytes primary, struct bytes spec)
 {
-    char *buf = h2o_mem_alloc_pool(&r->req->pool, variant_key_bytes_max(r->key.whole, spec, r->in.fields));
+    char *buf = h2o_mem_alloc_pool(&r->req->pool, variant_key_bytes_max(primary, spec, r->in.fields));
 
-    return variant_key(r->route->conf, r->worker->hasher, r->key.whole, spec, r->in.fields, buf);
+    return variant_key(r->route->conf, r->worker->hasher, primary, spec, r->in.fields, buf);
+}
+
+/* The key as this response has it: it alone says which queries it is for. */
+static struct key key_by(struct request *r, const struct stored *s)
+{
+    if (!r->route->conf->no_vary_search)
+        return r->key;
+    return no_vary_reduce(&r->own, stored_fields(s), h2o_mem_alloc_pool(&r->req->pool, no_vary_bytes_max(&r->own)));
+}
+
+/* Who joins under a reduced key may have another query than the one that was sent: does the answer, now that it is
+ * here, say that it is for both, and has no purge of this request's url come since that fetch began? */
+static bool is_for_query(struct request *r, struct flight *f)
+{
+    if (!r->route->conf->no_vary_search || r->waiter.leader || r->range.n > 0)
+        return true;
+    struct bytes primary = key_by(r, f->response).whole;
+
+    return bytes_eq(f->spec.n == 0 ? primary : build_variant(r, primary, f->spec), f->answer_key) &&
+           (r->key.whole.p == r->own.whole.p ||
+            !store_purged_since(r->worker->shared->store, r->own.url, f->response->born));
 }
 
 static bool is_for(struct request *r, struct flight *f)
 {
     if (f->spec.n == 0)
         return true;
-    return bytes_eq(build_variant(r, f->spec), f->answer_key);
+    return bytes_eq(build_variant(r, key_by(r, f->response).whole, f->spec), f->answer_key);
 }
 
 /* It does not wait again: the next time it asks for itself. */
@@ -320,7 +342,7 @@ static void on_shared(struct request *r, struct flight *f)
         restart(r);
         return;
     }
-    if (!is_usable(r, s) && !r->waiter.leader) {
+    if ((!is_usable(r, s) || !is_for_query(r, f)) && !r->waiter.leader) {
         let_go(r);
         return;
     }
@@ -559,8 +581,8 @@ struct selection request_selection(const struct request *r)
     };
 }
 
-/* The response or pass marker for this request, in two levels (RFC 9111 section 4.1). */
-static struct stored *find(struct request *r)
+/* In two levels (RFC 9111 section 4.1). */
+static struct stored *find_under_key(struct request *r)
 {
     struct worker *w = r->worker;
     struct mono_ms now = loop_now(w->loop);
@@ -569,7 +591,7 @@ static struct stored *find(struct request *r)
     r->variant = BYTES_NONE;
     if (s == NULL || s->kind != STORED_VARY)
         return s;
-    r->variant = build_variant(r, marker->spec);
+    r->variant = build_variant(r, r->key.whole, marker->spec);
     r->variant_hash = store_hash(w->shared->store, r->variant);
     s = store_acquire(w->store, r->variant_hash, r->variant, now);
     if (s == NULL) {
@@ -579,6 +601,65 @@ static struct stored *find(struct request *r)
     }
     stored_release(marker);
     return s;
+}
+
+static void take_key(struct request *r, struct key key)
+{
+    r->key = key;
+    r->hash = store_hash(r->worker->shared->store, key.whole);
+}
+
+/* Is what lies under the reduced key for this request's own query? Purges of its url do not find what lies there, if
+ * the marker was not there then; what has been purged so leaves now. */
+static bool holds_for_query(struct request *r, struct stored *s)
+{
+    struct worker *w = r->worker;
+
+    if (s->kind != STORED_RESPONSE)
+        return true;
+    if (!bytes_eq(key_by(r, s).whole, r->key.whole))
+        return false;
+    if (!store_purged_since(w->shared->store, r->own.url, s->born))
+        return true;
+    store_remove(w->store, s);
+    return false;
+}
+
+/* A response that says nothing of its query lies under the key of that, whatever others of its path say. */
+static struct stored *find_under_own_key(struct request *r)
+{
+    struct key reduced = r->key;
+    struct key_hash hash = r->hash, variant_hash = r->variant_hash;
+    struct bytes variant = r->variant;
+    struct stored *s;
+
+    take_key(r, r->own);
+    s = find_under_key(r);
+    if (s != NULL)
+        return s;
+    r->key = reduced;
+    r->hash = hash;
+    r->variant = variant;
+    r->variant_hash = variant_hash;
+    return NULL;
+}
+
+/* The response or pass marker for this request. */
+static struct stored *find(struct request *r)
+{
+    struct worker *w = r->worker;
+    struct stored *s;
+
+    if (!r->route->conf->no_vary_search)
+        return find_under_key(r);
+    char *buf = h2o_mem_alloc_pool(&r->req->pool, no_vary_bytes_max(&r->own));
+
+    take_key(r, no_vary_reduce_by_marker(w->store, w->shared->store, &r->own, loop_now(w->loop), buf));
+    s = find_under_key(r);
+    if (r->key.whole.p == r->own.whole.p || (s != NULL && holds_for_query(r, s)))
+        return s;
+    stored_release(s);
+    return find_under_own_key(r);
 }
 
 static bool is_held_down(struct request *r, struct stored *s)
@@ -723,6 +804,7 @@ static void build_key(struct request *r, const struct identity *who)
 
     key_build(rules, &k, buf, &r->key);
     key_seal(rules, r->worker->hasher, buf, &r->key);
+    r->own = r->key;
     r->hash = store_hash(r->worker->shared->store, r->key.whole);
 }
 

@@ -33,7 +33,8 @@ struct request {
     uint64_t begin_us;
 
     /* what it asks for */
-    struct key key;
+    struct key key; /* on a route with no_vary_search: as reduced by what is known of the path */
+    struct key own; /* by its own query */
     struct key_hash hash;
     struct bytes variant; /* whole variant key, once the spec is known; else empty */
     struct key_hash variant_hash;

@@ -281,6 +281,7 @@ static void a_route_is_told_everything(void **state)
                                   "    user: { cookie: Session }\n"
                                   "    key: { query: { except: [utm_*, fbclid] }, headers: [Accept-Language],\n"
                                   "           cookies: [currency] }\n"
+                                  "    no_vary_search: on\n"
                                   "    ignore_cookies: [_ga*, _gid]\n"
                                   "    coalesce: off\n"
                                   "    compress: off\n"
@@ -315,6 +316,7 @@ static void a_route_is_told_everything(void **state)
     assert_int_equal(r->personal.nkey_cookies, 1);
     assert_false(r->personal.ignore_all_cookies);
     assert_int_equal(r->personal.ignore_cookies.n, 2);
+    assert_true(r->no_vary_search);
     assert_false(r->coalesce);
     assert_int_equal(r->mark.line, 2);
     conf_release(c);
@@ -340,6 +342,7 @@ static void short_forms_of_a_route(void **state)
     assert_int_equal(c->routes[0].key.query, KEY_QUERY_NONE);
     assert_true(c->routes[0].personal.ignore_all_cookies);
     assert_int_equal(c->routes[0].ntargeted, 0);
+    assert_false(c->routes[0].no_vary_search);
     assert_int_equal(c->routes[1].ntargeted, 2);
     assert_true(is(c->routes[1].targeted[0], "weir-cache-control"));
     assert_true(is(c->routes[1].targeted[1], "cdn-cache-control"));

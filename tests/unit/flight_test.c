@@ -282,7 +282,7 @@ static void a_flight_is_found_under_its_variant_too(void **state)
     bool created;
     struct flight *f = join(w, 0, key, &a, &created);
 
-    assert_true(flight_add_variant(f, store_hash(w->store, other), other));
+    assert_true(flight_add_variant(f, store_hash(w->store, other), other, URL_N));
     assert_true(bytes_eq(f->answer_key, other));
     assert_ptr_equal(join(w, 1, other, &b, &created), f);
     assert_ptr_equal(join(w, 1, key, &c, &created), f);
@@ -295,6 +295,27 @@ static void a_flight_is_found_under_its_variant_too(void **state)
     flight_end(f);
 }
 
+/* The key of the answer may have a url part of its own; a purge of either is the flight's end. */
+static void a_flight_is_found_by_either_url(void **state)
+{
+    struct world *w = *state;
+    const struct bytes answer = BYTES_LIT("reduced url|p");
+
+    for (int i = 0; i < 2; i++) {
+        struct waiter a = waiter();
+        bool created;
+        struct flight *f = join(w, 0, key, &a, &created);
+
+        assert_true(flight_add_variant(f, store_hash(w->store, answer), answer, 11));
+        flights_doom_url(w->flights, (struct bytes){"red", 3});
+        assert_false(atomic_load(&f->doomed));
+        flights_doom_url(w->flights, i == 0 ? BYTES_LIT("url") : BYTES_LIT("reduced url"));
+        assert_true(atomic_load(&f->doomed));
+        flight_leave(&a.base);
+        flight_end(f);
+    }
+}
+
 /* A purge that came between the first key and the variant's is not missed. */
 static void a_purge_before_the_variant_is_added_dooms(void **state)
 {
@@ -304,7 +325,7 @@ static void a_purge_before_the_variant_is_added_dooms(void **state)
     struct flight *f = join(w, 0, key, &a, &created);
 
     store_purge_url(w->thread, (struct bytes){"url", 3}, false);
-    assert_true(flight_add_variant(f, store_hash(w->store, other), other));
+    assert_true(flight_add_variant(f, store_hash(w->store, other), other, URL_N));
     assert_true(atomic_load(&f->doomed));
     assert_int_equal(flights_in_air(w->flights), 1);
     flight_leave(&a.base);
@@ -350,7 +371,7 @@ static void a_purge_by_tag_dooms_what_carries_it(void **state)
 
     g->response = response(w);
     assert_true(flight_show_tags(f) && flight_show_tags(g));
-    assert_true(flight_add_variant(f, store_hash(w->store, other), other));
+    assert_true(flight_add_variant(f, store_hash(w->store, other), other, URL_N));
     assert_int_equal(flights_in_air(w->flights), 3);
     purge_tag(w, "another");
     assert_false(atomic_load(&f->doomed));
@@ -402,7 +423,7 @@ static void a_purge_by_tag_before_the_variant_is_added_dooms(void **state)
 
     assert_true(flight_show_tags(f));
     (void)store_purge_tag(w->thread, &target, false);
-    assert_true(flight_add_variant(f, store_hash(w->store, other), other));
+    assert_true(flight_add_variant(f, store_hash(w->store, other), other, URL_N));
     assert_true(atomic_load(&f->doomed));
     assert_int_equal(flights_in_air(w->flights), 1);
     flight_leave(&a.base);
@@ -482,6 +503,7 @@ int main(void)
         FLIGHT_TEST(waiters_may_leave_while_being_woken),
         FLIGHT_TEST(a_late_joiner_learns_the_state),
         FLIGHT_TEST(a_purge_dooms_its_urls_flights),
+        FLIGHT_TEST(a_flight_is_found_by_either_url),
         FLIGHT_TEST(a_flight_is_found_under_its_variant_too),
         FLIGHT_TEST(a_purge_before_the_variant_is_added_dooms),
         FLIGHT_TEST(a_purge_by_tag_dooms_what_carries_it),
