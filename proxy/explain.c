@@ -158,22 +158,6 @@ static struct key reduce(const struct asked *a, struct shared *shared, struct st
     return key;
 }
 
-/* Is what was found there for this query? */
-static bool is_for_query(const struct asked *a, const struct stored *s, const struct key *reduced, struct store *store)
-{
-    if (s->kind != STORED_RESPONSE)
-        return true;
-    char *buf = malloc(no_vary_bytes_max(&a->key));
-
-    if (buf == NULL)
-        abort();
-    bool is = bytes_eq(no_vary_reduce(&a->key, stored_fields(s), buf).whole, reduced->whole) &&
-              !store_purged_since(store, a->key.url, s->born);
-
-    free(buf);
-    return is;
-}
-
 /* Also says which fields select among variants, and how many there are. */
 static struct stored *find_under(struct bytes primary, const struct asked *a, struct hasher *hasher,
                                  const struct explain_request *q, struct shared *shared, struct store_thread *store,
@@ -196,6 +180,7 @@ static struct stored *find_under(struct bytes primary, const struct asked *a, st
         .primary = primary,
         .variant = variant_key(a->route, hasher, primary, marker->spec, q->fields, buf),
         .request = q->fields,
+        .own = primary.p != a->key.whole.p ? &a->key : NULL,
     };
 
     s = store_acquire(store, store_hash(shared->store, selection.variant), selection.variant, now);
@@ -206,22 +191,44 @@ static struct stored *find_under(struct bytes primary, const struct asked *a, st
     return s;
 }
 
+/* Of what lies under the two keys, what is used (request.c). Takes and gives a reference. */
+static struct stored *prefer_own(struct stored *found, const struct asked *a, struct hasher *hasher,
+                                 const struct explain_request *q, struct shared *shared, struct store_thread *store,
+                                 struct mono_ms now, json_t *out)
+{
+    json_t *said = json_object();
+    struct stored *own = find_under(a->key.whole, a, hasher, q, shared, store, now, said);
+    bool preferred = no_vary_prefers_own(own, found);
+
+    if (preferred) {
+        set(out, "variants_by", json_null());
+        json_object_del(out, "variants");
+        json_object_update(out, said);
+    }
+    json_decref(said);
+    stored_release(preferred ? found : own);
+    return preferred ? own : found;
+}
+
 static struct stored *find(const struct asked *a, struct hasher *hasher, const struct explain_request *q,
                            struct shared *shared, struct store_thread *store, struct mono_ms now, json_t *out)
 {
     char *buf = malloc(no_vary_bytes_max(&a->key));
-    json_t *reduced = json_null();
+    json_t *query = json_null();
 
     if (buf == NULL)
         abort();
-    struct key key = reduce(a, shared, store, now, buf, &reduced);
+    struct key key = reduce(a, shared, store, now, buf, &query);
+    bool reduced = key.whole.p != a->key.whole.p;
     struct stored *s = find_under(key.whole, a, hasher, q, shared, store, now, out);
 
-    if (key.whole.p != a->key.whole.p && (s == NULL || !is_for_query(a, s, &key, shared->store))) {
+    if (reduced && s != NULL && s->kind == STORED_RESPONSE && !no_vary_is_for(shared->store, s, &a->key, key.whole)) {
         stored_release(s);
-        s = find_under(a->key.whole, a, hasher, q, shared, store, now, out);
+        s = NULL;
     }
-    set(json_object_get(out, "key"), "query_reduced", reduced);
+    if (reduced)
+        s = prefer_own(s, a, hasher, q, shared, store, now, out);
+    set(json_object_get(out, "key"), "query_reduced", query);
     free(buf);
     return s;
 }

@@ -876,6 +876,15 @@ static void offer_others(struct fill *fill, struct request *r, struct outgoing_e
     extra->tags = (struct bytes){text, offers_write(&fill->offers, text)};
 }
 
+/* It is there, and by a reduced key also for this request's own query. */
+static bool still_counts(const struct request *r, const struct stored *s)
+{
+    struct worker *w = r->worker;
+
+    return store_holds(w->store, s) &&
+           (r->key.whole.p == r->own.whole.p || !store_purged_since(w->shared->store, r->own.url, s->born));
+}
+
 void fill_start(struct request *r, struct flight *f, bool cacheable)
 {
     struct worker *w = r->worker;
@@ -892,17 +901,17 @@ void fill_start(struct request *r, struct flight *f, bool cacheable)
     fill->sent_us = clock_us();
     /* What was purged or replaced while the request waited is not to be confirmed by a 304. The flight is in the table
      * by now: a purge from here on finds that. */
-    if (!fill->ask.alone && r->stale != NULL && store_holds(w->store, r->stale)) {
+    if (!fill->ask.alone && r->stale != NULL && still_counts(r, r->stale)) {
         fill->stale = stored_retain(r->stale);
         fill->validating = answer_has_validator(stored_fields(r->stale));
     }
-    if (r->in.head && r->stale != NULL && r->stale->status == 200 && cacheable_head(r))
+    if (r->in.head && r->stale != NULL && r->stale->status == 200 && cacheable_head(r) && still_counts(r, r->stale))
         fill->head_of = stored_retain(r->stale);
     struct outgoing_extra extra = {.validate = fill->validating ? fill->stale : NULL, .range = r->range};
 
     if (r->partial != NULL && !fill->ask.alone) {
         fill->partial = stored_retain(r->partial);
-        if (r->range.n == 0 && store_holds(w->store, r->partial))
+        if (r->range.n == 0 && still_counts(r, r->partial))
             ask_for_the_rest(r, fill, &extra);
     }
     offer_others(fill, r, &extra);

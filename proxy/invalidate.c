@@ -7,27 +7,35 @@
 #include "policies/uri.h"
 #include "proxy/no_vary.h"
 
-static const struct key_rules *rules_of(const struct ask *ask, struct bytes authority, struct bytes path)
+static const struct conf_route *route_of(const struct ask *ask, struct bytes authority, struct bytes path)
 {
     const struct snapshot *s = ask->hold->snapshot;
     size_t route = route_find(s->index, BYTES_LIT("GET"), authority, path);
 
-    return route < s->conf->nroutes ? &s->routes[route].conf->key : &ask->route->conf->key;
+    return route < s->conf->nroutes ? s->routes[route].conf : ask->route->conf;
 }
 
-/* The key of an absolute URL of the request's own origin. `memory`: what it lies in, to be freed in any case. */
-static bool key_of_url(const struct ask *ask, struct bytes url, char **memory, struct key *key)
+struct target {
+    struct key key;
+    char *memory;                   /* what it lies in, to be freed in any case */
+    const struct conf_route *route; /* of a GET */
+};
+
+/* An absolute URL of the request's own origin. */
+static bool target_of_url(const struct ask *ask, struct bytes url, struct target *out)
 {
     struct uri_parts parts;
-    char *buf = *memory = malloc(5 * url.n + 64), *path = buf + 3 * url.n + 64, *authority = path + url.n;
+    char *buf = out->memory = malloc(5 * url.n + 64), *path = buf + 3 * url.n + 64, *authority = path + url.n;
     size_t path_n, authority_n;
 
     if (buf == NULL)
         abort();
-    return uri_parse(url, &parts) && uri_authority_normalize(parts.authority, parts.https, authority, &authority_n) &&
-           parts.https == ask->https && bytes_eq((struct bytes){authority, authority_n}, ask->authority) &&
-           uri_path_normalize(parts.path, path, &path_n) &&
-           key_url_of(rules_of(ask, ask->authority, (struct bytes){path, path_n}), url, buf, key);
+    if (!uri_parse(url, &parts) || !uri_authority_normalize(parts.authority, parts.https, authority, &authority_n) ||
+        parts.https != ask->https || !bytes_eq((struct bytes){authority, authority_n}, ask->authority) ||
+        !uri_path_normalize(parts.path, path, &path_n))
+        return false;
+    out->route = route_of(ask, ask->authority, (struct bytes){path, path_n});
+    return key_url_of(&out->route->key, url, buf, &out->key);
 }
 
 /* RFC 3986 section 4.1: what begins so is no relative reference. */
@@ -58,8 +66,7 @@ static struct bytes base_of(struct bytes target, struct bytes reference)
 
 /* A reference as Location and Content-Location have them (RFC 9110 sections 8.7 and 10.2.2), made absolute. is_path: it
  * is one, whatever it begins with. */
-static bool key_of_reference(const struct ask *ask, struct bytes reference, bool is_path, char **memory,
-                             struct key *key)
+static bool target_of_reference(const struct ask *ask, struct bytes reference, bool is_path, struct target *out)
 {
     const char *fragment = reference.n > 0 ? memchr(reference.p, '#', reference.n) : NULL;
     struct bytes authority = ask->authority, base;
@@ -67,7 +74,7 @@ static bool key_of_reference(const struct ask *ask, struct bytes reference, bool
     if (fragment != NULL)
         reference.n = (size_t)(fragment - reference.p);
     if (reference.n == 0 || (!is_path && has_scheme(reference)))
-        return key_of_url(ask, reference, memory, key);
+        return target_of_url(ask, reference, out);
     base = base_of(ask->target, reference);
     if (!is_path && bytes_starts(reference, BYTES_LIT("//"))) {
         authority = BYTES_LIT("");
@@ -80,7 +87,7 @@ static bool key_of_reference(const struct ask *ask, struct bytes reference, bool
         abort();
     int n = snprintf(url, cap, "%s://%.*s%.*s%.*s", ask->https ? "https" : "http", (int)authority.n, authority.p,
                      (int)base.n, base.p, (int)reference.n, reference.p);
-    bool found = key_of_url(ask, (struct bytes){url, (size_t)n}, memory, key);
+    bool found = target_of_url(ask, (struct bytes){url, (size_t)n}, out);
 
     free(url);
     return found;
@@ -88,26 +95,28 @@ static bool key_of_reference(const struct ask *ask, struct bytes reference, bool
 
 bool reference_is_target(const struct ask *ask, struct bytes reference)
 {
-    struct key key;
-    char *memory;
-    bool is = key_of_reference(ask, reference, false, &memory, &key) &&
-              bytes_eq(key.url, (struct bytes){ask->primary.p, ask->url_n});
+    struct target target;
+    bool is = target_of_reference(ask, reference, false, &target) &&
+              bytes_eq(target.key.url, (struct bytes){ask->primary.p, ask->url_n});
 
-    free(memory);
+    free(target.memory);
     return is;
 }
 
 /* Also what lies under the key that its query is reduced to. */
-static void invalidate_reduced(const struct ask *ask, const struct key *own)
+static void invalidate_reduced(const struct ask *ask, const struct target *target)
 {
     struct worker *w = ask->worker;
-    char *buf = malloc(no_vary_bytes_max(own));
+
+    if (!target->route->no_vary_search)
+        return;
+    char *buf = malloc(no_vary_bytes_max(&target->key));
 
     if (buf == NULL)
         abort();
-    struct key key = no_vary_reduce_by_marker(w->store, w->shared->store, own, loop_now(w->loop), buf);
+    struct key key = no_vary_reduce_by_marker(w->store, w->shared->store, &target->key, loop_now(w->loop), buf);
 
-    if (key.url.p != own->url.p) {
+    if (key.url.p != target->key.url.p) {
         store_purge_url(w->store, key.url, false);
         flights_doom_url(w->shared->flights, key.url);
     }
@@ -116,29 +125,27 @@ static void invalidate_reduced(const struct ask *ask, const struct key *own)
 
 static void invalidate_target(const struct ask *ask, uint64_t *born)
 {
-    struct key key;
-    char *memory;
+    struct target target;
 
-    if (key_of_reference(ask, ask->target, true, &memory, &key)) {
-        store_purge_target(ask->worker->store, key.url, born);
-        flights_doom_url(ask->worker->shared->flights, key.url);
-        invalidate_reduced(ask, &key);
+    if (target_of_reference(ask, ask->target, true, &target)) {
+        store_purge_target(ask->worker->store, target.key.url, born);
+        flights_doom_url(ask->worker->shared->flights, target.key.url);
+        invalidate_reduced(ask, &target);
     }
-    free(memory);
+    free(target.memory);
 }
 
 static void invalidate_reference(const struct ask *ask, struct bytes reference)
 {
-    struct key key;
-    char *memory;
+    struct target target;
 
-    if (key_of_reference(ask, reference, false, &memory, &key) &&
-        !bytes_eq(key.url, (struct bytes){ask->primary.p, ask->url_n})) {
-        store_purge_url(ask->worker->store, key.url, false);
-        flights_doom_url(ask->worker->shared->flights, key.url);
-        invalidate_reduced(ask, &key);
+    if (target_of_reference(ask, reference, false, &target) &&
+        !bytes_eq(target.key.url, (struct bytes){ask->primary.p, ask->url_n})) {
+        store_purge_url(ask->worker->store, target.key.url, false);
+        flights_doom_url(ask->worker->shared->flights, target.key.url);
+        invalidate_reduced(ask, &target);
     }
-    free(memory);
+    free(target.memory);
 }
 
 /* Those of the target's origin alone; a group that goes takes no others with it (RFC 9875 sections 2.2.1 and 3). */

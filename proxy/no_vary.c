@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "policies/no_vary_search.h"
+#include "proxy/respond.h"
 
 #define FIELD BYTES_LIT("no-vary-search")
 
@@ -65,6 +66,30 @@ struct key no_vary_reduce(const struct key *key, struct fields fields, char *buf
     key_with_query(key, reduced.n > 0 ? &reduced : NULL, buf, &out);
     out.target = key->target;
     return bytes_eq(out.whole, key->whole) ? *key : out;
+}
+
+bool no_vary_is_for(struct store *store, const struct stored *s, const struct key *key, struct bytes primary)
+{
+    char *buf = malloc(no_vary_bytes_max(key));
+
+    if (buf == NULL)
+        abort();
+    bool is = bytes_eq(no_vary_reduce(key, stored_fields(s), buf).whole, primary);
+
+    free(buf);
+    return is && !store_purged_since(store, key->url, s->born);
+}
+
+/* RFC 9111 section 4: of several that are suitable the most recent, by its Date. */
+bool no_vary_prefers_own(struct stored *own, struct stored *reduced)
+{
+    if (own == NULL || reduced == NULL)
+        return own != NULL;
+    if (own->kind != STORED_RESPONSE || reduced->kind != STORED_RESPONSE)
+        return own->kind == STORED_RESPONSE;
+    int64_t its = prepared_of(own)->date_s, other = prepared_of(reduced)->date_s;
+
+    return its != other ? its > other : own->born > reduced->born;
 }
 
 /* What the marker for this key lies under; all of it but the last byte is its url part. */

@@ -202,9 +202,17 @@ static void respond_stale(struct request *r, struct stored *s, const char *detai
     respond_stored(r, s, age);
 }
 
+/* The query was reduced (no_vary.h). */
+static bool is_reduced(const struct request *r)
+{
+    return r->key.whole.p != r->own.whole.p;
+}
+
 /* Out of memory by a purge that came while the request waited; one that was evicted may still be used. */
 static bool was_purged(struct request *r, struct stored *s)
 {
+    if (is_reduced(r) && store_purged_since(r->worker->shared->store, r->own.url, s->born))
+        return true;
     return !store_holds(r->worker->store, s) && store_purged_since(r->worker->shared->store, r->key.url, s->born);
 }
 
@@ -284,13 +292,14 @@ static struct key key_by(struct request *r, const struct stored *s)
  * here, say that it is for both, and has no purge of this request's url come since that fetch began? */
 static bool is_for_query(struct request *r, struct flight *f)
 {
-    if (!r->route->conf->no_vary_search || r->waiter.leader || r->range.n > 0)
-        return true;
-    struct bytes primary = key_by(r, f->response).whole;
+    struct stored *s = f->response;
+    struct bytes primary = key_by(r, s).whole;
 
-    return bytes_eq(f->spec.n == 0 ? primary : build_variant(r, primary, f->spec), f->answer_key) &&
-           (r->key.whole.p == r->own.whole.p ||
-            !store_purged_since(r->worker->shared->store, r->own.url, f->response->born));
+    if (is_reduced(r) && store_purged_since(r->worker->shared->store, r->own.url, s->born))
+        return false;
+    if (r->range.n > 0) /* who shares a part has one key, down to the variant */
+        return bytes_eq(primary, r->key.whole);
+    return f->spec.n == 0 ? bytes_eq(s->key, primary) : variant_key_is_of(s->key, primary, f->spec);
 }
 
 static bool is_for(struct request *r, struct flight *f)
@@ -338,11 +347,15 @@ static void on_shared(struct request *r, struct flight *f)
 {
     struct stored *s = f->response;
 
+    if (r->route->conf->no_vary_search && !r->waiter.leader && !is_for_query(r, f)) {
+        let_go(r);
+        return;
+    }
     if (!is_for(r, f)) {
         restart(r);
         return;
     }
-    if ((!is_usable(r, s) || !is_for_query(r, f)) && !r->waiter.leader) {
+    if (!is_usable(r, s) && !r->waiter.leader) {
         let_go(r);
         return;
     }
@@ -578,6 +591,7 @@ struct selection request_selection(const struct request *r)
         .request = r->in.fields,
         .authorization = r->personal_authorization,
         .cookie = r->personal_cookie,
+        .own = is_reduced(r) ? &r->own : NULL,
     };
 }
 
@@ -609,57 +623,50 @@ static void take_key(struct request *r, struct key key)
     r->hash = store_hash(r->worker->shared->store, key.whole);
 }
 
-/* Is what lies under the reduced key for this request's own query? Purges of its url do not find what lies there, if
- * the marker was not there then; what has been purged so leaves now. */
-static bool holds_for_query(struct request *r, struct stored *s)
-{
-    struct worker *w = r->worker;
-
-    if (s->kind != STORED_RESPONSE)
-        return true;
-    if (!bytes_eq(key_by(r, s).whole, r->key.whole))
-        return false;
-    if (!store_purged_since(w->shared->store, r->own.url, s->born))
-        return true;
-    store_remove(w->store, s);
-    return false;
-}
-
-/* A response that says nothing of its query lies under the key of that, whatever others of its path say. */
-static struct stored *find_under_own_key(struct request *r)
+/* A response that says nothing of its query lies under the key of that, whatever others of its path say. Takes and
+ * gives a reference. */
+static struct stored *prefer_own(struct request *r, struct stored *found)
 {
     struct key reduced = r->key;
     struct key_hash hash = r->hash, variant_hash = r->variant_hash;
     struct bytes variant = r->variant;
-    struct stored *s;
 
     take_key(r, r->own);
-    s = find_under_key(r);
-    if (s != NULL)
-        return s;
+    struct stored *own = find_under_key(r);
+
+    if (no_vary_prefers_own(own, found) && (found == NULL || is_usable(r, own))) {
+        stored_release(found);
+        return own;
+    }
+    stored_release(own);
     r->key = reduced;
     r->hash = hash;
     r->variant = variant;
     r->variant_hash = variant_hash;
-    return NULL;
+    return found;
+}
+
+static struct stored *find_reduced(struct request *r)
+{
+    struct worker *w = r->worker;
+    char *buf = h2o_mem_alloc_pool(&r->req->pool, no_vary_bytes_max(&r->own));
+
+    take_key(r, no_vary_reduce_by_marker(w->store, w->shared->store, &r->own, loop_now(w->loop), buf));
+    struct stored *s = find_under_key(r);
+
+    if (!is_reduced(r))
+        return s;
+    if (s != NULL && s->kind == STORED_RESPONSE && !no_vary_is_for(w->shared->store, s, &r->own, r->key.whole)) {
+        stored_release(s);
+        s = NULL;
+    }
+    return prefer_own(r, s);
 }
 
 /* The response or pass marker for this request. */
 static struct stored *find(struct request *r)
 {
-    struct worker *w = r->worker;
-    struct stored *s;
-
-    if (!r->route->conf->no_vary_search)
-        return find_under_key(r);
-    char *buf = h2o_mem_alloc_pool(&r->req->pool, no_vary_bytes_max(&r->own));
-
-    take_key(r, no_vary_reduce_by_marker(w->store, w->shared->store, &r->own, loop_now(w->loop), buf));
-    s = find_under_key(r);
-    if (r->key.whole.p == r->own.whole.p || (s != NULL && holds_for_query(r, s)))
-        return s;
-    stored_release(s);
-    return find_under_own_key(r);
+    return r->route->conf->no_vary_search ? find_reduced(r) : find_under_key(r);
 }
 
 static bool is_held_down(struct request *r, struct stored *s)

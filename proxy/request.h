@@ -34,7 +34,7 @@ struct request {
 
     /* what it asks for */
     struct key key; /* on a route with no_vary_search: as reduced by what is known of the path */
-    struct key own; /* by its own query */
+    struct key own; /* by its own query; it is reduced where `key` lies somewhere else */
     struct key_hash hash;
     struct bytes variant; /* whole variant key, once the spec is known; else empty */
     struct key_hash variant_hash;

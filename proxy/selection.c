@@ -4,6 +4,7 @@
 
 #include "policies/negotiate.h"
 #include "policies/vary.h"
+#include "proxy/no_vary.h"
 #include "proxy/respond.h"
 #include "proxy/variant.h"
 
@@ -44,7 +45,8 @@ static struct stored *walk_peek(struct walk *walk, struct bytes variant)
 
     if (s == NULL)
         return NULL;
-    if (s->kind == STORED_RESPONSE && s->status == 200 && selection_may_use(s, q->authorization, q->cookie))
+    if (s->kind == STORED_RESPONSE && s->status == 200 && selection_may_use(s, q->authorization, q->cookie) &&
+        (q->own == NULL || no_vary_is_for(q->store, s, q->own, q->primary)))
         return s;
     stored_release(s);
     return NULL;

@@ -19,6 +19,7 @@ struct selection {
     struct store_thread *thread;
     struct mono_ms now;
     struct bytes primary, variant; /* whole keys */
+    const struct key *own;         /* which was reduced to the primary one (no_vary.h); NULL: none was */
     struct fields request;
     bool authorization, cookie; /* personal on what is shared: usable is only what says so */
 };

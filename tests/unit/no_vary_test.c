@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 #include "proxy/no_vary.h"
+#include "proxy/respond.h"
 
 static const struct key_rules all = {.query = KEY_QUERY_ALL};
 
@@ -70,6 +71,40 @@ static void a_query_is_reduced(void **state)
     reduces("except=(\"a\")", "a=%20&b", "a=+");
     reduces("params=(\"b\"", "a=1&b=2", "a=1&b=2");
     reduces("params=()", "a=1&b=2", "a=1&b=2");
+}
+
+/* Without order; names and values are compared as they are read (draft section 5). */
+static void an_order_that_does_not_count(void **state)
+{
+    (void)state;
+    reduces("key-order", "b=2&a=1&b=1", "a=1&b=2&b=1");
+    reduces("key-order, params=(\"c\")", "a=%20&c", "a=+");
+    reduces("key-order=?0, params=(\"c\")", "a=1&c", "a=1");
+    reduces("key-order=1, params=(\"c\")", "a=1&c", "a=1&c");
+}
+
+/* What follows the url part, the scope above all, is as it was. */
+static void the_rest_of_the_key_stays(void **state)
+{
+    struct field f = field("params=(\"b\")");
+    struct key_request r = request("/a", "a=1&b=2"), expected = request("/a", "a=1");
+    struct key own, wanted;
+
+    (void)state;
+    r.user_scope = expected.user_scope = true;
+    r.user = expected.user = BYTES_LIT("ann");
+    char *own_buf = malloc(key_bytes_max(&all, &r)), *wanted_buf = malloc(key_bytes_max(&all, &expected));
+
+    key_build(&all, &r, own_buf, &own);
+    key_build(&all, &expected, wanted_buf, &wanted);
+    char *buf = malloc(no_vary_bytes_max(&own));
+    struct key key = no_vary_reduce(&own, (struct fields){&f, 1}, buf);
+
+    assert_true(bytes_eq(key.whole, wanted.whole));
+    assert_true(key.whole.n > key.url.n);
+    free(buf);
+    free(own_buf);
+    free(wanted_buf);
 }
 
 static void with_field_of(size_t length, const char *expected)
@@ -148,13 +183,92 @@ static void a_marker_is_for_all_queries_of_its_path(void **state)
     store_destroy(store);
 }
 
+static struct stored *response_to(struct store *store, struct store_thread *t, struct bytes key, const char *said,
+                                  int64_t date_s)
+{
+    struct field f = field(said);
+    struct stored *s = stored_create(t,
+                                     &(struct stored_options){
+                                         .kind = STORED_RESPONSE,
+                                         .key = key,
+                                         .hash = store_hash(store, key),
+                                         .fields = {&f, 1},
+                                         .prepared_bytes = prepared_bytes(1),
+                                         .born = store_birth(store),
+                                     },
+                                     (struct mono_ms){0});
+
+    assert_non_null(s);
+    prepared_of(s)->date_s = date_s;
+    return s;
+}
+
+/* What lies under a reduced key is for whom its own field says, until a purge of their own url has come. */
+static void a_response_says_for_which_queries_it_is(void **state)
+{
+    struct store *store = store_create(&(struct store_options){.bytes_max = 1 << 20, .threads = 1, .seed = 1});
+    struct store_thread *t = store_thread_create(store);
+    char *buf, *other_buf, *reduced_buf;
+    struct key key = key_of("/a", "a=1&b=2", &buf), other = key_of("/a", "a=1&b=3", &other_buf),
+               reduced = key_of("/a", "a=1", &reduced_buf);
+    struct stored *s = response_to(store, t, reduced.whole, "params=(\"b\")", 0);
+    struct stored *silent = response_to(store, t, reduced.whole, "", 0);
+
+    (void)state;
+    assert_true(no_vary_is_for(store, s, &key, reduced.whole));
+    assert_false(no_vary_is_for(store, s, &key, key.whole));
+    assert_false(no_vary_is_for(store, silent, &key, reduced.whole));
+    assert_int_equal(store_purge_url(t, key.url, false), 0);
+    assert_false(no_vary_is_for(store, s, &key, reduced.whole));
+    assert_true(no_vary_is_for(store, s, &other, reduced.whole));
+    stored_release(s);
+    stored_release(silent);
+    free(buf);
+    free(other_buf);
+    free(reduced_buf);
+    store_thread_destroy(t);
+    store_destroy(store);
+}
+
+/* RFC 9111 section 4: the most recent one, by Date; in one second, the one that was asked for last. */
+static void the_most_recent_is_preferred(void **state)
+{
+    struct store *store = store_create(&(struct store_options){.bytes_max = 1 << 20, .threads = 1, .seed = 1});
+    struct store_thread *t = store_thread_create(store);
+    struct stored *first = response_to(store, t, BYTES_LIT("first"), "", 10),
+                  *second = response_to(store, t, BYTES_LIT("second"), "", 10),
+                  *newest = response_to(store, t, BYTES_LIT("newest"), "", 11);
+
+    (void)state;
+    assert_false(no_vary_prefers_own(NULL, NULL));
+    assert_false(no_vary_prefers_own(NULL, first));
+    assert_true(no_vary_prefers_own(first, NULL));
+    assert_false(no_vary_prefers_own(first, second));
+    assert_true(no_vary_prefers_own(second, first));
+    prepared_of(first)->date_s = 12;
+    assert_true(no_vary_prefers_own(first, newest));
+    assert_false(no_vary_prefers_own(newest, first));
+    first->kind = STORED_PASS;
+    assert_false(no_vary_prefers_own(first, second));
+    assert_true(no_vary_prefers_own(second, first));
+    stored_release(first);
+    stored_release(second);
+    stored_release(newest);
+    store_thread_destroy(t);
+    store_destroy(store);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_query_is_reduced),
+        cmocka_unit_test(an_order_that_does_not_count),
+        cmocka_unit_test(the_rest_of_the_key_stays),
         cmocka_unit_test(a_field_that_is_too_long_has_no_effect),
         cmocka_unit_test(lines_are_one_text),
         cmocka_unit_test(a_marker_is_for_all_queries_of_its_path),
+        cmocka_unit_test(a_response_says_for_which_queries_it_is),
+        cmocka_unit_test(the_most_recent_is_preferred),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
