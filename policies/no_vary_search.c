@@ -199,14 +199,32 @@ static bool counts(const struct no_vary_search *nvs, struct bytes name)
     return true;
 }
 
-/* Keeps the order of equal names (section 5: a stable sort). */
-static void insert_sorted(struct pairs *pairs, struct pair pair)
+/* Two sorted runs that stand behind each other, into one. */
+static void merge(const struct pair *from, size_t first_n, size_t n, struct pair *to)
 {
-    size_t at = pairs->n++;
+    size_t a = 0, b = first_n;
 
-    for (; at > 0 && text_compare(text_of(pairs->v[at - 1].name), text_of(pair.name)) > 0; at--)
-        pairs->v[at] = pairs->v[at - 1];
-    pairs->v[at] = pair;
+    while (a < first_n || b < n) {
+        bool first = b == n || (a < first_n && text_compare(text_of(from[a].name), text_of(from[b].name)) <= 0);
+
+        *to++ = first ? from[a++] : from[b++];
+    }
+}
+
+/* By name, those of equal ones stay in their order (section 5: a stable sort). How much there is to compare is the
+ * client's choice, so it is never quadratic. */
+static void sort(struct pairs *pairs)
+{
+    struct pair scratch[NO_VARY_PAIRS_MAX];
+
+    for (size_t run = 1; run < pairs->n; run *= 2) {
+        for (size_t at = 0; at < pairs->n; at += 2 * run) {
+            size_t left = pairs->n - at;
+
+            merge(pairs->v + at, left < run ? left : run, left < 2 * run ? left : 2 * run, scratch + at);
+        }
+        memcpy(pairs->v, scratch, pairs->n * sizeof scratch[0]);
+    }
 }
 
 /* The pairs of the query that count. False: it has too many. */
@@ -222,16 +240,14 @@ static bool pairs_of(const struct no_vary_search *nvs, struct bytes query, struc
 
         if (n > 0 && ++seen > NO_VARY_PAIRS_MAX)
             return false;
-        if (n > 0 && counts(nvs, pair.name)) {
-            if (nvs->any_order)
-                insert_sorted(out, pair);
-            else
-                out->v[out->n++] = pair;
-        }
+        if (n > 0 && counts(nvs, pair.name))
+            out->v[out->n++] = pair;
         n += and != NULL;
         query.p += n;
         query.n -= n;
     }
+    if (nvs->any_order)
+        sort(out);
     return true;
 }
 

@@ -242,6 +242,31 @@ static struct bytes random_query(char *out)
     return (struct bytes){out, n};
 }
 
+/* However many there are: by name, and among those of one name as they came. */
+static void sorts_stably(unsigned n)
+{
+    static char query[8 * NO_VARY_PAIRS_MAX], expected[sizeof query], out[10 * sizeof query + 1];
+    struct no_vary_search nvs = nvs_of("key-order");
+    char names[NO_VARY_PAIRS_MAX], *p = query, *e = expected;
+
+    for (unsigned i = 0; i < n; i++) {
+        names[i] = (char)('a' + dice(8));
+        p += sprintf(p, "%s%c=%u", i > 0 ? "&" : "", names[i], i);
+    }
+    for (char name = 'a'; name < 'a' + 8; name++)
+        for (unsigned i = 0; i < n; i++)
+            if (names[i] == name)
+                e += sprintf(e, "%s%c=%u", e > expected ? "&" : "", name, i);
+    assert_true(bytes_eq(reduced(&nvs, bytes_of(query), out, sizeof out), bytes_of(expected)));
+}
+
+static void any_number_of_parameters_is_sorted(void **state)
+{
+    (void)state;
+    for (unsigned n = 1; n <= NO_VARY_PAIRS_MAX; n++)
+        sorts_stably(n);
+}
+
 /* Whatever the queries: they are equal where what they are reduced to is, and what is reduced stays so. */
 static void reduced_queries_are_the_same_where_queries_are_equal(void **state)
 {
@@ -274,6 +299,7 @@ int main(void)
         cmocka_unit_test(spellings_of_one_query_are_equal),
         cmocka_unit_test(a_query_of_too_many_parameters_is_left_as_it_is),
         cmocka_unit_test(a_field_of_too_many_names_is_without_effect),
+        cmocka_unit_test(any_number_of_parameters_is_sorted),
         cmocka_unit_test(reduced_queries_are_the_same_where_queries_are_equal),
     };
 
