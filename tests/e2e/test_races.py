@@ -24,18 +24,25 @@ RACES = int(os.environ.get("WEIR_RACES", "300" if SANITIZER else "3000"))
 SEED = int(os.environ.get("WEIR_STORM_SEED", "0")) or int.from_bytes(os.urandom(4), "big")
 CLIENTS, PURGERS = 40, 6
 HOSTS = [HOST, "other.test"]
-KINDS = ["plain", "etag", "vary", "user", "slow", "part"]  # the first part of a path
-EACH = 3                                                   # resources of a kind and host
+KINDS = ["plain", "etag", "vary", "user", "slow", "part", "query"]  # the first part of a path
+EACH = 3                                                            # resources of a kind and host
+QUERIES = ["", "?utm=1", "?utm=2"]  # of the kind "query": No-Vary-Search says that they are one, mostly
 LANGUAGES = ["de", "en"]
 USERS = ["ann", "bob"]
 
 
 def resources():
-    return [(host, f"/{kind}/{i}") for host in HOSTS for kind in KINDS for i in range(EACH)]
+    return [(host, f"/{kind}/{i}{query}") for host in HOSTS for kind in KINDS for i in range(EACH)
+            for query in (QUERIES if kind == "query" else [""])]
+
+
+def whole(r):
+    """Without its query: what has a version."""
+    return r[0], r[1].partition("?")[0]
 
 
 def number_of(path):
-    return int(path.rsplit("/", 1)[1])
+    return int(path.partition("?")[0].rsplit("/", 1)[1])
 
 
 def kind_of(path):
@@ -128,7 +135,7 @@ class Client(asyncio.Protocol):
 class World:
     def __init__(self, seed):
         self.rng = random.Random(seed)
-        self.version = dict.fromkeys(resources(), 1)
+        self.version = dict.fromkeys(map(whole, resources()), 1)
         self.floor = dict.fromkeys(resources(), 0)  # what a request that is sent now must see at least
         self.in_air = collections.Counter()         # fetches at the origin
         self.counts = collections.Counter()
@@ -137,16 +144,16 @@ class World:
         self.stop = False
 
     def change(self, covered):
-        for r in covered:
+        for r in set(map(whole, covered)):
             self.version[r] += 1
-        return {r: self.version[r] for r in covered}
+        return {r: self.version[whole(r)] for r in covered}
 
     def answered(self, changed):
         for r, version in changed.items():
             self.floor[r] = max(self.floor[r], version)
 
     def racing(self, covered):
-        return any(self.in_air[r] for r in covered)
+        return any(self.in_air[whole(r)] for r in covered)
 
 
 class Origin(asyncio.Protocol):
@@ -187,11 +194,12 @@ class Origin(asyncio.Protocol):
         asyncio.get_running_loop().call_later(w.rng.random() * 0.003, self._write, reply.encode())
 
     def _get(self, host, target, fields):
-        w, r, kind, n = self.world, (host, target), kind_of(target), number_of(target)
+        w, r, kind, n = self.world, whole((host, target)), kind_of(target), number_of(target)
         version, user, language = w.version[r], fields.get("authorization"), fields.get("accept-language")
-        tag = f'"{version}{language if kind == "vary" else ""}"'
+        only = target if kind == "query" and w.rng.random() < 0.2 else None  # for this query alone
+        tag = f'"{version}{language if kind == "vary" else only or ""}"'
         head = [f'Cache-Groups: "g{n}", "every"', f"Surrogate-Key: t{n} {kind}", f"Cache-Tag: {kind}-{n}"]
-        if kind == "etag":
+        if kind == "etag" or (kind == "query" and n == 0):
             head += ["Cache-Control: no-cache", f"ETag: {tag}"]
         else:
             head.append("Cache-Control: private, max-age=60" if kind == "user" else "Cache-Control: max-age=60")
@@ -199,7 +207,9 @@ class Origin(asyncio.Protocol):
             head.append("Vary: Accept-Language")
         if kind == "part":
             head.append(f"ETag: {tag}")
-        facts = [host, target, version, user if kind == "user" else None, language if kind == "vary" else None]
+        if kind == "query" and only is None:
+            head.append('No-Vary-Search: params=("utm")')
+        facts = [*r, version, user if kind == "user" else None, language if kind == "vary" else None, only]
         body = parts_of(version) if kind == "part" else json.dumps(facts).encode()
         w.in_air[r] += 1
         w.counts["fetches"] += 1
@@ -235,7 +245,7 @@ def in_group(host, group):
 
 
 def ask(world):
-    host, path = r = world.rng.choice(list(world.version))
+    host, path = r = world.rng.choice(list(world.floor))
     fields = []
     if kind_of(path) == "vary":
         fields.append(("Accept-Language", world.rng.choice(LANGUAGES)))
@@ -254,13 +264,13 @@ def judge(world, r, fields, floor, answer):
         world.faults.append(f"{line} {head} {body[:200]}")
         return
     if kind_of(r[1]) == "part":
-        (host, path), version, user, language = r, int(body[:UNIT]), None, None
+        (host, path), version, user, language, only = r, int(body[:UNIT]), None, None, None
         first, last = wanted["Range"][len("bytes="):].split("-") if " 206 " in line else (0, UNITS * UNIT - 1)
         if body != parts_of(version)[int(first):int(last) + 1]:
             world.faults.append(f"bytes of two versions: {r} {fields}, got {head}, {body}")
     else:
-        host, path, version, user, language = json.loads(body)
-    if (host, path) != r or user != wanted.get("Authorization") or language != wanted.get("Accept-Language"):
+        host, path, version, user, language, only = json.loads(body)
+    if (host, path) != whole(r) or only not in (None, r[1]) or user != wanted.get("Authorization") or language != wanted.get("Accept-Language"):
         world.faults.append(f"another one's answer: {r} {fields}, got {body}, {head}")
     elif version < floor:
         world.faults.append(f"{r} {fields}: version {version}, older than {floor} of a purge that was answered; {head.get('cache-status')}")
@@ -291,8 +301,8 @@ async def client(world, address):
 
 def choose_purge(world):
     """What to purge, and what that covers."""
-    host, path = r = world.rng.choice(list(world.version))
-    everything, dice = list(world.version), world.rng.random()
+    host, path = r = world.rng.choice(list(world.floor))
+    everything, dice = list(world.floor), world.rng.random()
     if dice < 0.3:
         return "url", {"url": f"http://{host}{path}"}, [r]
     if dice < 0.42:
@@ -303,7 +313,7 @@ def choose_purge(world):
         return "tag", {"tag": tag}, [x for x in everything if number_of(x[1]) == number_of(path)]
     if dice < 0.8:
         tag = f"{kind_of(path)}-{number_of(path)}"
-        return "tag", {"tag": tag}, [x for x in everything if x[1] == path]
+        return "tag", {"tag": tag}, [x for x in everything if whole(x)[1] == whole(r)[1]]
     if dice < 0.9:
         return "tag", {"tag": f"g{number_of(path)}"}, [x for x in everything if number_of(x[1]) == number_of(path)]
     if dice < 0.98:
@@ -323,7 +333,7 @@ async def purge(world, admin, admin_host):
 
 
 async def unsafe(world, c):
-    host, path = r = world.rng.choice(list(world.version))
+    host, path = r = world.rng.choice(list(world.floor))
     dice = world.rng.random()
     if dice < 0.4:
         kind, target, covered = "unsafe", path, [r]
@@ -379,7 +389,8 @@ def test_nothing_older_than_an_answered_purge_is_served(tmp_path):
 
     class Address:
         url = f"http://127.0.0.1:{port}"
-    routes = [{"path": "/user/*", "scope": "user", "user": {"header": "Authorization"}}, {"path": "/**"}]
+    routes = [{"path": "/user/*", "scope": "user", "user": {"header": "Authorization"}},
+              {"path": "/query/*", "no_vary_search": True}, {"path": "/**"}]
     w = Weir(tmp_path, base_conf(Address, threads=3, routes=routes, backend={"max_connections": 200}))
     try:
         took = asyncio.run(run(world, port, w))
