@@ -16,7 +16,7 @@ struct prepared {
     int64_t date_s;
     _Atomic int64_t refresh_after_ms; /* hold-down after a failed refresh: mono time before which none is tried */
     _Atomic unsigned refresh_failures;
-    uint32_t early_ms; /* how long its fetch took, where it is to be refreshed early; else 0 */
+    uint32_t early_ms;      /* how long its fetch took, where it is to be refreshed early; else 0 */
     _Atomic bool withdrawn; /* not offered to the origin beside others any more (proxy/selection.h) */
     uint32_t nheaders;
     h2o_header_t headers[];

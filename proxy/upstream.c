@@ -361,7 +361,8 @@ static void on_avoidance_end(struct timer *timer)
         timer_arm(up->loop, timer, next_ms - now_ms);
 }
 
-/* Where one kept connection was dead, so may the others be. What did not arrive the origin has not seen: it counts once.
+/* Where one kept connection was dead, so may the others be. What did not arrive the origin has not seen: it counts
+ * once.
  */
 static void met_dead_connection(struct fetch *f)
 {
