@@ -449,6 +449,38 @@ static void go_alone(struct request *r, bool cacheable)
     fly_alone(r, cacheable);
 }
 
+/* A fetch may have ended between this request's look and its own flight, and has stored what it got by then: nobody is
+ * to ask for that a second time. */
+static bool came_meanwhile(struct request *r)
+{
+    bool variant = r->variant.n > 0;
+    struct stored *s;
+
+    if (r->looked_again)
+        return false;
+    s = store_peek(r->worker->store, variant ? r->variant_hash : r->hash, variant ? r->variant : r->key.whole);
+    r->looked_again = s != NULL && s != r->seen;
+    stored_release(s);
+    return r->looked_again;
+}
+
+/* Whoever has joined it meanwhile begins again. */
+static void decline(struct flight *f)
+{
+    flight_close(f);
+    flight_tell(f, FLIGHT_DECLINED);
+    flight_end(f);
+}
+
+static void lead(struct request *r, struct flight *f)
+{
+    request_park(r);
+    if (came_meanwhile(r))
+        decline(f);
+    else
+        fill_start(r, f, true);
+}
+
 static void join(struct request *r)
 {
     struct worker *w = r->worker;
@@ -456,13 +488,12 @@ static void join(struct request *r)
     struct flight *f = flight_join(w->shared->flights, w->index, variant ? r->variant_hash : r->hash,
                                    variant ? r->variant : r->key.whole, r->key.url.n, &r->waiter, &created);
 
-    if (f == NULL) {
+    if (f == NULL)
         out_of_memory(r);
-        return;
-    }
-    if (created)
-        fill_start(r, f, true);
-    request_park(r);
+    else if (created)
+        lead(r, f);
+    else
+        request_park(r);
 }
 
 /* "bytes=2-5", "bytes=2-" or "bytes=-3": the one range that is asked for, if the origin may be asked for it alone. Not
@@ -513,8 +544,9 @@ static void join_range(struct request *r, struct bytes range)
     }
     r->range = range;
     if (created)
-        fill_start(r, f, true);
-    request_park(r);
+        lead(r, f);
+    else
+        request_park(r);
 }
 
 /* Nobody waits for it: what is stale has been sent. */
@@ -527,6 +559,10 @@ static void refresh(struct request *r, struct stored *s)
 
     if (f == NULL)
         return;
+    if (!store_holds(w->store, s)) { /* another refresh has just ended */
+        decline(f);
+        return;
+    }
     r->refreshing = true;
     stored_release(r->stale);
     r->stale = stored_retain(s);
@@ -765,6 +801,7 @@ static void look_up(struct request *r)
     struct stored *s = find(r);
     bool personal = r->personal_authorization || r->personal_cookie;
 
+    r->seen = s;
     r->status = (struct cache_status){.fwd = FWD_NONE};
     if (s != NULL && s->kind == STORED_RESPONSE && is_usable(r, s)) {
         /* `s` may go with the request, once the answer is out */

@@ -47,10 +47,11 @@ struct request {
     struct flight_waiter waiter;
     struct interim *interim; /* interim responses so far; NULL: none was passed on */
     struct hangup hangup;
-    struct timer parked_long; /* from then on the client's leaving is watched for */
-    struct stored *stale;     /* to be validated, or to fall back on */
-    struct stored *partial;   /* a fresh part that does not hold what is asked for */
-    struct bytes range;       /* "bytes=...": what its flight asks for; empty: everything */
+    struct timer parked_long;  /* from then on the client's leaving is watched for */
+    struct stored *stale;      /* to be validated, or to fall back on */
+    const struct stored *seen; /* what the last look found, only to be compared with */
+    struct stored *partial;    /* a fresh part that does not hold what is asked for */
+    struct bytes range;        /* "bytes=...": what its flight asks for; empty: everything */
     struct stored *sending;
     struct stored_reader reader;
     uint64_t skip, left;    /* of the body: to be passed over, to be sent (UINT64_MAX: to its end) */
@@ -59,7 +60,8 @@ struct request {
     struct bytes allow;       /* for 405 */
     struct bytes unsatisfied; /* Content-Range, for 416 */
     enum outcome outcome;
-    unsigned rounds; /* how often it began again */
+    unsigned rounds;   /* how often it began again */
+    bool looked_again; /* ... because something was stored while it looked: that happens once */
     struct request *restart_next;
     bool hangup_on, waiting, reading, parked, started, finished, restarting;
     bool unlisted;       /* not counted: it asks for the counters */

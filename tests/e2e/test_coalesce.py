@@ -624,3 +624,24 @@ def test_what_a_response_cannot_be_used_without_is_not_left_out(origin, start):
         r = w.get("/x")
         assert not r.hit and (r.get("content-type"), r.get("x-user")) == ("text/x", "ann")
     assert origin.count() == 2
+
+
+def test_who_comes_as_a_fetch_ends_does_not_fetch_again(origin, start):
+    """It has looked before the answer was stored, and finds no flight any more."""
+    origin.default = Reply(b"x" * 100, headers=MINUTE)
+    w = start(origin, threads=4)
+    rounds, n = 300, 8
+    clients = [w.http1() for _ in range(n)]
+    barrier = threading.Barrier(n)
+
+    def ask(c):
+        for i in range(rounds):
+            barrier.wait()
+            for _ in range(3):
+                c.get(f"/{i}")
+    threads = [threading.Thread(target=ask, args=(c,)) for c in clients]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert [i for i in range(rounds) if origin.count(f"/{i}") != 1] == []
