@@ -26,9 +26,28 @@ static void raise_to(_Atomic uint64_t *stamp, uint64_t to)
         ;
 }
 
+static void place_note(struct purge_place *place, uint64_t id, uint64_t stamp)
+{
+    if (place->id == id)
+        place->stamp = place->stamp > stamp ? place->stamp : stamp;
+    else {
+        uint64_t forgotten = place->stamp > place->forgotten ? place->stamp : place->forgotten;
+
+        *place = (struct purge_place){id, stamp, forgotten};
+    }
+}
+
+static bool place_covers(const struct purge_place *place, uint64_t id, uint64_t birth)
+{
+    return birth < place->forgotten || (place->id == id && birth < place->stamp);
+}
+
 void purge_log_url(struct purge_log *log, uint32_t url_hash, uint64_t stamp)
 {
-    raise_to(&log->urls[url_hash % PURGE_LOG_URLS], stamp);
+    pthread_mutex_lock(&log->lock);
+    place_note(&log->urls[url_hash % PURGE_LOG_URLS], url_hash, stamp);
+    raise_to(&log->url_newest, stamp);
+    pthread_mutex_unlock(&log->lock);
 }
 
 void purge_log_all(struct purge_log *log, uint64_t stamp)
@@ -56,23 +75,15 @@ void purge_log_prefix(struct purge_log *log, struct bytes url_prefix, uint64_t s
     pthread_mutex_unlock(&log->lock);
 }
 
-static struct purge_tag *tag_slot(struct purge_log *log, uint64_t id)
+static struct purge_place *tag_place(struct purge_log *log, uint64_t id)
 {
     return &log->tags[(id >> 1) % PURGE_LOG_TAGS];
 }
 
 void purge_log_tag(struct purge_log *log, uint64_t id, uint64_t stamp)
 {
-    struct purge_tag *slot = tag_slot(log, id);
-
     pthread_mutex_lock(&log->lock);
-    if (slot->id == id)
-        slot->stamp = slot->stamp > stamp ? slot->stamp : stamp;
-    else {
-        uint64_t forgotten = slot->stamp > slot->forgotten ? slot->stamp : slot->forgotten;
-
-        *slot = (struct purge_tag){id, stamp, forgotten};
-    }
+    place_note(tag_place(log, id), id, stamp);
     raise_to(&log->tag_newest, stamp);
     pthread_mutex_unlock(&log->lock);
 }
@@ -84,12 +95,19 @@ bool purge_log_any_tag(struct purge_log *log, uint64_t birth)
 
 bool purge_log_covers_tag(struct purge_log *log, uint64_t id, uint64_t birth)
 {
-    struct purge_tag *slot = tag_slot(log, id);
-
     if (!purge_log_any_tag(log, birth))
         return false;
     pthread_mutex_lock(&log->lock);
-    bool covers = birth < slot->forgotten || (slot->id == id && birth < slot->stamp);
+    bool covers = place_covers(tag_place(log, id), id, birth);
+
+    pthread_mutex_unlock(&log->lock);
+    return covers;
+}
+
+static bool url_covers(struct purge_log *log, uint32_t url_hash, uint64_t birth)
+{
+    pthread_mutex_lock(&log->lock);
+    bool covers = place_covers(&log->urls[url_hash % PURGE_LOG_URLS], url_hash, birth);
 
     pthread_mutex_unlock(&log->lock);
     return covers;
@@ -110,7 +128,7 @@ static bool prefix_covers(struct purge_log *log, struct bytes key_url, uint64_t 
 
 bool purge_log_covers(struct purge_log *log, uint32_t url_hash, struct bytes key_url, uint64_t birth)
 {
-    if (birth < atomic_load(&log->all) || birth < atomic_load(&log->urls[url_hash % PURGE_LOG_URLS]))
+    if (birth < atomic_load(&log->all) || (birth < atomic_load(&log->url_newest) && url_covers(log, url_hash, birth)))
         return true;
     return birth < atomic_load(&log->prefix_newest) && prefix_covers(log, key_url, birth);
 }

@@ -2,7 +2,8 @@
  * What was purged lately, so that a response whose fetch began before a purge is not stored after it.
  *
  * Memory is bounded: it may take for purged what was not, after many purges within one fetch, never the other way.
- * A stamp is a store_birth() of the purge: it covers what was born before.
+ * Unsafe requests are purges too, so one that falls into a url's place, while another is fetched, must not be enough
+ * for that. A stamp is a store_birth() of the purge: it covers what was born before.
  *
  * Ownership  Copies what it is given.
  * Errors     None: without memory a prefix counts as a purge of everything.
@@ -24,22 +25,23 @@ struct purge_prefix {
     struct bytes prefix;
 };
 
-/* A response may carry many tags: were it only told by their places, it would soon be taken for purged. */
-struct purge_tag {
+/* Of one url or tag, the last that was purged of those whose place it is. */
+struct purge_place {
     uint64_t id, stamp;
-    uint64_t forgotten; /* stamp of what had this place before */
+    uint64_t forgotten; /* the newest stamp of the others: counts for all of them */
 };
 
 struct purge_log {
     pthread_mutex_t order;          /* the caller's: around the taking of a stamp and its entry; before `lock` */
     _Atomic uint64_t all;           /* covers every url */
     _Atomic uint64_t prefix_newest; /* no prefix purge is newer */
+    _Atomic uint64_t url_newest;    /* no purge of a url is newer */
     _Atomic uint64_t tag_newest;    /* no purge by tag is newer */
-    _Atomic uint64_t urls[PURGE_LOG_URLS];
-    pthread_mutex_t lock; /* of what follows */
+    pthread_mutex_t lock;           /* of what follows */
+    struct purge_place urls[PURGE_LOG_URLS];
     struct purge_prefix prefixes[PURGE_LOG_PREFIXES];
     unsigned next;
-    struct purge_tag tags[PURGE_LOG_TAGS];
+    struct purge_place tags[PURGE_LOG_TAGS];
 };
 
 void purge_log_init(struct purge_log *log);

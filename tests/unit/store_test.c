@@ -766,6 +766,27 @@ static void the_purge_log_errs_on_the_safe_side(void **state)
         assert_true(store_purged_since(f->store, m.key.url, b));
         assert_false(store_purged_since(f->store, m.key.url, store_birth(f->store)));
     }
+    assert_true(store_purged_since(f->store, url_of(&m, "/u0"), second));
+    fixture_destroy(f);
+}
+
+/* Each unsafe request is a purge: those that came while a response was fetched must not keep it from being stored. */
+static void a_few_purged_urls_are_told_from_others(void **state)
+{
+    struct fixture *f = fixture_create(8 << 20, 1);
+    struct made_key m;
+    uint64_t birth = store_birth(f->store);
+    unsigned taken = 0;
+    char path[32];
+
+    (void)state;
+    for (unsigned i = 0; i < 100; i++)
+        (void)store_purge_url(f->t, url_of(&m, numbered(path, "few", i)), false);
+    for (unsigned i = 0; i < 100; i++)
+        assert_true(store_purged_since(f->store, url_of(&m, numbered(path, "few", i)), birth));
+    for (unsigned i = 0; i < 2000; i++)
+        taken += store_purged_since(f->store, url_of(&m, numbered(path, "other", i)), birth);
+    assert_in_range(taken, 0, 5);
     fixture_destroy(f);
 }
 
@@ -902,6 +923,7 @@ int main(void)
         cmocka_unit_test(purges_a_prefix),
         cmocka_unit_test(a_purge_wins_over_an_older_birth),
         cmocka_unit_test(the_purge_log_errs_on_the_safe_side),
+        cmocka_unit_test(a_few_purged_urls_are_told_from_others),
         cmocka_unit_test(a_prefix_purge_without_memory_covers_all),
         cmocka_unit_test(create_survives_when_memory_runs_out),
         cmocka_unit_test(put_survives_when_memory_runs_out),
