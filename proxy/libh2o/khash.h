@@ -1,6 +1,7 @@
 /*
- * In the place of klib's header of that name, which <h2o/http2_internal.h> includes but its package does not bring. That
- * header's structs only point to hash tables: here the type is a name, and nothing that looks into a table may be called.
+ * In the place of klib's header of that name, which <h2o/http2_internal.h> includes but its package does not bring.
+ * That header's structs only point to hash tables: here the type is a name, and nothing that looks into a table may be
+ * called.
  */
 #ifndef WEIR_PROXY_LIBH2O_KHASH_H
 #define WEIR_PROXY_LIBH2O_KHASH_H
