@@ -1,7 +1,5 @@
 #include "policies/request_check.h"
 
-#include "policies/uri.h"
-
 enum { TOKEN = 1, UPPER = 2 };
 
 /* tchar of RFC 9110 section 5.6.2. */
@@ -80,10 +78,6 @@ static struct request_verdict check_target(const struct request_line *line, cons
         return refuse(400, "the request target does not begin with '/'");
     if (!target_valid(line->target))
         return refuse(400, "the request target has a byte that must be escaped");
-    if (line->authority.n == 0 && !line->http2) /* HTTP/1.0 needs none; for 1.1 see the raw head */
-        return fine;
-    if (!uri_authority_valid(line->authority))
-        return refuse(400, "the host is not a name or address with an optional port");
     return fine;
 }
 

@@ -32,9 +32,9 @@ struct request_verdict {
 bool token_valid(struct bytes token);
 
 /* Both protocols: method token, target in origin form (bytes 0x21-0x7e, no '#') or absolute form on HTTP/1 (the caller
- * splits it first), authority, field names (tokens; lower case on HTTP/2) and values (no CR, LF, NUL, other controls
+ * splits it first), field names (tokens; lower case on HTTP/2) and values (no CR, LF, NUL, other controls
  * than HTAB), forbidden connection-specific fields on HTTP/2 (RFC 9113 section 8.2.2; te: trailers is fine), sizes.
- * CONNECT, TRACE and "*" are refused. An empty authority is fine on HTTP/1 (its 1.1 is told by the raw head). */
+ * CONNECT, TRACE and "*" are refused. The authority is for uri_authority_normalize to judge. */
 struct request_verdict request_check(const struct request_line *line, struct fields fields,
                                      const struct request_limits *limits);
 

@@ -225,13 +225,6 @@ static bool authority_read(struct bytes authority, struct bytes *host, struct by
     return host_name_valid(*host) && port_read(port, number);
 }
 
-bool uri_authority_valid(struct bytes authority)
-{
-    struct bytes host, port;
-    unsigned number;
-    return authority_read(authority, &host, &port, &number);
-}
-
 bool uri_authority_normalize(struct bytes authority, bool https, char *out, size_t *len)
 {
     struct bytes host, port;

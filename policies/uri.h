@@ -23,9 +23,6 @@ size_t uri_query_normalize(struct bytes raw, char *out);
 /* Longest authority that is taken for one: a name of 255 bytes, its dot, ':' and a port with leading zeros. */
 #define URI_AUTHORITY_MAX 272
 
-/* Would uri_authority_normalize take it? */
-bool uri_authority_valid(struct bytes authority);
-
 /* Lower-case, without the scheme's default port, without a trailing dot of the name. At most
  * authority.n bytes to out. False: not a host [":" port] (RFC 9110 section 7.2; userinfo is refused). */
 bool uri_authority_normalize(struct bytes authority, bool https, char *out, size_t *len);

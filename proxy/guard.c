@@ -81,19 +81,19 @@ static struct fields collect_fields(h2o_req_t *req, bool drop_upgrade)
 
 /* libh2o takes a request out of the connection's input only when it has been answered, also one with a body and one
  * that was pipelined: the head stands at the front for as long as the request lives. */
-static struct bytes raw_head(h2o_req_t *req)
+static struct bytes raw_input(h2o_req_t *req)
 {
     const h2o_buffer_t *in = req->conn->callbacks->get_socket(req->conn)->input;
-    /* A head that ends otherwise has a bare LF somewhere before this point, which is refused. */
-    const char *end = in->size == 0 ? NULL : memmem(in->bytes, in->size, "\r\n\r\n", 4);
 
-    return end == NULL ? BYTES_NONE : (struct bytes){in->bytes, (size_t)(end + 4 - in->bytes)};
+    return (struct bytes){in->bytes, in->size};
 }
 
-static bool has_transfer_encoding(struct bytes head)
+static bool has_transfer_encoding(struct bytes input)
 {
     static const char line[] = "\ntransfer-encoding:"; /* libh2o has lower-cased the name in place */
-    return memmem(head.p, head.n, line, sizeof(line) - 1) != NULL;
+    const char *end = memmem(input.p, input.n, "\r\n\r\n", 4);
+
+    return end != NULL && memmem(input.p, (size_t)(end - input.p), line, sizeof(line) - 1) != NULL;
 }
 
 /* libh2o puts the host's configured name where there is neither Host nor :authority. */
@@ -148,7 +148,7 @@ static struct request_verdict normalize(h2o_req_t *req, const struct request_lin
     if (!uri_path_normalize((struct bytes){line->target.p, path_n}, path, &out->path.n))
         return refuse(400, "the path has an invalid escape or climbs above the root");
     if (!uri_authority_normalize(line->authority, out->https, authority, &out->authority.n))
-        return refuse(400, "the authority is not a host and port");
+        return refuse(400, "the host is not a name or address with an optional port");
     path[out->path.n] = authority[out->authority.n] = '\0';
     out->path.p = path;
     out->authority.p = authority;
@@ -182,15 +182,12 @@ static void fill(h2o_req_t *req, struct guarded *out)
 
 static struct request_verdict check_head(h2o_req_t *req)
 {
-    struct bytes head = raw_head(req);
-    struct request_verdict verdict = FINE;
+    struct bytes input = raw_input(req);
+    struct request_verdict verdict = request_check_raw_head(input);
 
-    if (head.n == 0)
-        return refuse(400, "a line of the head does not end in CRLF");
-    verdict = request_check_raw_head(head);
     /* What libh2o took for chunks may have been framed otherwise by whoever forwarded it: nothing that follows on this
      * connection is trusted to be a request. */
-    if (verdict.status == 0 && req->entity.base != NULL && has_transfer_encoding(head))
+    if (verdict.status == 0 && req->entity.base != NULL && has_transfer_encoding(input))
         req->http1_is_persistent = 0;
     return verdict;
 }

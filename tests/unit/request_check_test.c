@@ -69,17 +69,6 @@ static void targets(void **state)
     assert_int_equal(line_status(false, "GET", target, "h"), 414);
 }
 
-static void authorities(void **state)
-{
-    (void)state;
-    assert_int_equal(line_status(true, "GET", "/", "Example.com:8080"), 0);
-    assert_int_equal(line_status(false, "GET", "/", "[::1]"), 0);
-    assert_int_equal(line_status(true, "GET", "/", "a/b@c d"), 400);
-    assert_int_equal(line_status(false, "GET", "/", "u@h"), 400);
-    assert_int_equal(line_status(true, "GET", "/", ""), 400);
-    assert_int_equal(line_status(false, "GET", "/", ""), 0);
-}
-
 static void field_names(void **state)
 {
     (void)state;
@@ -321,7 +310,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(methods),
         cmocka_unit_test(targets),
-        cmocka_unit_test(authorities),
         cmocka_unit_test(field_names),
         cmocka_unit_test(field_values),
         cmocka_unit_test(connection_fields_on_http2),
