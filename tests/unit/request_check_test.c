@@ -5,7 +5,9 @@
 
 #include <cmocka.h>
 
+#include <ctype.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "policies/request_check.h"
 
@@ -84,6 +86,32 @@ static void field_names(void **state)
     const struct field nul = {{"a\0b", 3}, NULL, BYTES_NONE};
     const struct request_line line = {false, BYTES_LIT("GET"), BYTES_LIT("/"), BYTES_LIT("h")};
     assert_int_equal(request_check(&line, (struct fields){&nul, 1}, &limits).status, 400);
+}
+
+/* Long texts are read eight bytes at a time. */
+static void each_byte_counts_wherever_it_stands(void **state)
+{
+    (void)state;
+    for (size_t n = 1; n <= 26; n++)
+        for (size_t at = 0; at < n; at++)
+            for (int c = 0; c < 256; c++) {
+                bool control = (c < 0x20 && c != '\t') || c == 0x7f;
+                bool token = c != 0 && (isalnum(c) != 0 || strchr("!#$%&'*+-.^_`|~", c) != NULL);
+                struct request_line line = {true, BYTES_LIT("GET"), BYTES_LIT("/"), BYTES_LIT("h")};
+                char text[27] = {'/'};
+                struct field f = {BYTES_LIT("x"), NULL, {text + 1, n}};
+                memset(text + 1, 'b', n);
+                text[1 + at] = (char)c;
+                assert_int_equal(request_check(&line, (struct fields){&f, 1}, &limits).status, control ? 400 : 0);
+                f = (struct field){{text + 1, n}, NULL, BYTES_LIT("v")};
+                assert_int_equal(request_check(&line, (struct fields){&f, 1}, &limits).status,
+                                 token && (c < 'A' || c > 'Z') ? 0 : 400);
+                line.http2 = false;
+                assert_int_equal(request_check(&line, (struct fields){&f, 1}, &limits).status, token ? 0 : 400);
+                line.target = (struct bytes){text, n + 1};
+                assert_int_equal(request_check(&line, (struct fields){NULL, 0}, &limits).status,
+                                 c < 0x21 || c > 0x7e || c == '#' ? 400 : 0);
+            }
 }
 
 static void field_values(void **state)
@@ -312,6 +340,7 @@ int main(void)
         cmocka_unit_test(targets),
         cmocka_unit_test(field_names),
         cmocka_unit_test(field_values),
+        cmocka_unit_test(each_byte_counts_wherever_it_stands),
         cmocka_unit_test(connection_fields_on_http2),
         cmocka_unit_test(bodies_and_expectations),
         cmocka_unit_test(sizes),
