@@ -234,17 +234,23 @@ def test_a_log_file_that_cannot_be_opened_changes_no_backend(origin, start):
 
 
 @pytest.mark.serial
+def cpu_s(w):
+    """What the program has had of the processors, for a busy machine's clock says little."""
+    with open(f"/proc/{w.process.pid}/stat", encoding="ascii") as stat:
+        fields = stat.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def test_ten_thousand_routes_are_read_in_less_than_a_second(origin, start):
     origin.default = lambda q: Reply(b"x")
     conf = base_conf(origin, routes=[*({"path": f"/r{i}/*", "ttl": "t"} for i in range(5000)),
                                      *({"path": "/**", "host": f"h{i}.test", "ttl": "t"} for i in range(4999)), {"path": "/**"}], ttl={"t": "1s"})
-    begun = time.monotonic()
     w = start(conf=conf)
-    assert time.monotonic() - begun < 1 * SLOW
-    begun = time.monotonic()
+    assert cpu_s(w) < 1 * SLOW
+    before = cpu_s(w)
     w.reload()
     w.wait_log("is in force")
-    assert time.monotonic() - begun < 1 * SLOW
+    assert cpu_s(w) - before < 1 * SLOW
     names = [r["route"] for r in w.figures()["routes"]]
     assert len(set(names)) == 10000 and names[0] == "/r0/*" and names[5000] == "h0.test/**"
     assert w.get("/r7/x").status == 200
