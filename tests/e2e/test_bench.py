@@ -30,7 +30,8 @@ def marked(mark):
 def begin(tmp_path, *arguments):
     mark = f"WEIR_BENCH_TEST={tmp_path}"
     name, value = mark.split("=")
-    command = [sys.executable, BENCH, "--systems", "weir,floor", "--out", str(tmp_path), *arguments]
+    # what a shell starts in the background ignores SIGINT, and so do its children
+    command = ["env", "--default-signal=INT", sys.executable, BENCH, "--systems", "weir,floor", "--out", str(tmp_path), *arguments]
     bench = subprocess.Popen(command, env={**os.environ, name: value}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     return bench, mark
 
