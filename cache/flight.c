@@ -480,14 +480,26 @@ void flight_home_done(struct flight *f)
     release(f);
 }
 
-size_t flights_in_air(struct flights *all)
+static void add_figures(const struct flight_entry *e, struct flights_figures *out)
 {
-    size_t n = 0;
-
-    for (size_t i = 0; i < FLIGHT_SHARDS; i++) {
-        pthread_mutex_lock(&all->shards[i].lock);
-        n += all->shards[i].count;
-        pthread_mutex_unlock(&all->shards[i].lock);
+    for (; e != NULL; e = e->chain) {
+        out->places++;
+        if (e != &e->flight->entries[0])
+            continue;
+        out->flights++;
+        out->waiters += atomic_load_explicit(&e->flight->waiters, memory_order_relaxed);
     }
-    return n;
+}
+
+void flights_figures(struct flights *all, struct flights_figures *out)
+{
+    *out = (struct flights_figures){0};
+    for (size_t i = 0; i < FLIGHT_SHARDS; i++) {
+        struct flight_shard *shard = &all->shards[i];
+
+        pthread_mutex_lock(&shard->lock);
+        for (size_t j = 0; shard->count > 0 && j < FLIGHT_CHAINS; j++)
+            add_figures(shard->chains[j], out);
+        pthread_mutex_unlock(&shard->lock);
+    }
 }

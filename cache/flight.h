@@ -167,6 +167,12 @@ static inline enum flight_state flight_state(const struct flight *f)
     return (enum flight_state)atomic_load_explicit(&((struct flight *)f)->state, memory_order_acquire);
 }
 
-size_t flights_in_air(struct flights *all);
+/* Of those that can be joined. */
+struct flights_figures {
+    size_t flights, waiters;
+    size_t places; /* keys under which they are found */
+};
+
+void flights_figures(struct flights *all, struct flights_figures *out); /* any thread */
 
 #endif

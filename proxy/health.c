@@ -92,6 +92,14 @@ static json_t *memory_json(struct shared *shared)
                      "expired", (json_int_t)f.expired);
 }
 
+static json_t *flights_json(struct shared *shared)
+{
+    struct flights_figures f;
+
+    flights_figures(shared->flights, &f);
+    return json_pack("{s:I, s:I}", "open", (json_int_t)f.flights, "waiting", (json_int_t)f.waiters);
+}
+
 static json_t *backend_json(const struct conf_backend *conf, struct backend *backend)
 {
     struct backend_figures f;
@@ -152,6 +160,7 @@ char *health_cache_json(struct shared *shared, const struct snapshot *snapshot, 
                         json_pack("{s:s, s:i, s:i, s:i}", "state", "off", "hit", 0, "miss", 0, "error", 0));
     json_object_set_new(health, "origin",
                         json_pack("{s:I, s:I}", "requests", (json_int_t)t.origin_requests, "saved", (json_int_t)saved));
+    json_object_set_new(health, "flights", flights_json(shared));
     json_object_set_new(health, "routes", routes_json(snapshot));
     json_object_set_new(health, "backends", backends_json(snapshot));
     char *text = json_dumps(health, JSON_COMPACT | JSON_REAL_PRECISION(6));

@@ -31,6 +31,7 @@ def test_health_cache_has_every_field(origin, start):
     assert f["memory"]["limit_bytes"] == 64 << 20 and f["memory"]["objects"] == 0
     assert f["redis"]["state"] == "off"
     assert set(f["origin"]) >= {"requests", "saved"}
+    assert f["flights"] == {"open": 0, "waiting": 0}
     assert isinstance(f["routes"], list) and {r["route"] for r in f["routes"]} >= {"/a", "/b"}
     for r in f["routes"]:
         assert set(r) >= counters | {"route", "hit_rate", "p50_ms", "p95_ms", "p99_ms", "origin_p95_ms"}, r

@@ -520,7 +520,7 @@ def test_a_304_that_is_for_one_client_is_given_to_one(origin, start, extra):
     w.get("/x")
     h = client.Herd(w.address, [client.build("GET", "/x")] * 6).go()
     origin.wait(2)
-    time.sleep(0.2 * SLOW)  # all six wait by now; for a straggler there is a request more
+    w.until_waiting(6)
     gate.open()
     answers = h.gather().answers()
     h.close()
@@ -586,7 +586,7 @@ def test_what_a_stale_answer_was_found_beside_is_given_back(origin, start):
         first = client.Herd(w.address, [client.build("GET", "/x", [("X", "1"), ("Y", f"1{i}")])]).go()
         origin.wait(n + 1)
         second = client.Herd(w.address, [client.build("GET", "/x", [("X", "2"), ("Y", f"1{i}")])]).go()
-        time.sleep(0.1 * SLOW)  # joined by now; else nothing is tested in this round, and nothing fails
+        w.until_waiting(2)
         gate.open()
         first.gather(), second.gather()
         first.close(), second.close()

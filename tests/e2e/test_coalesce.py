@@ -113,7 +113,7 @@ def test_a_dribbling_origin_reaches_all_clients_at_once(origin, start, nuisance)
             deaf.connect(w.address)
             deaf.send(request)
         h.go()
-        time.sleep(0.2 * SLOW)  # all 200 wait by now; a straggler would not fail the test for the wrong reason
+        w.until_waiting(1 + 200 + nuisance.startswith("a reader"))
 
         def dribble():
             for i in range(20):
@@ -319,7 +319,7 @@ def test_a_herd_on_an_error_without_a_lifetime_gets_one_and_so_does_the_next(ori
     for n, gate in enumerate(gates, 1):
         h = client.Herd(w.address, [GET_X] * 40).go()
         origin.wait(n)
-        time.sleep(0.3)  # the others have joined: nothing shows it from outside
+        w.until_waiting(40)
         gate.open()
         answers = h.gather().answers()
         h.close()
@@ -336,21 +336,22 @@ def test_what_may_be_about_one_request_is_for_that_one(origin, start, status, fi
     origin.on("/x", lambda q: Reply(b"%d" % origin.count(), status, headers=fields, gate=gate))
     w = start(origin, backend={"max_connections": 100})
     h = client.Herd(w.address, [GET_X] * 10).go()
-    origin.wait(1)
-    time.sleep(0.2)
+    w.until_waiting(10)
     gate.open()
     assert {r.body for r in h.gather().answers()} == {b"%d" % (n + 1) for n in range(10)}
     h.close()
 
 
 def test_an_error_that_varies_is_shared_with_those_it_is_for(origin, start):
-    gate = origin.gate()
-    origin.on("/x", lambda q: Reply(q.get("accept-language").encode(), 429, headers=(("Vary", "Accept-Language"),), gate=gate))
+    gates = [origin.gate(), origin.gate()]
+    origin.on("/x", lambda q: Reply(q.get("accept-language").encode(), 429, headers=(("Vary", "Accept-Language"),),
+                                    gate=gates[origin.count() - 1]))
     w = start(origin)
     h = client.Herd(w.address, [client.build("GET", "/x", [("Accept-Language", lang)]) for lang in ("de", "fr") * 10]).go()
-    origin.wait(1)
-    time.sleep(0.2)
-    gate.open()
+    for n, waiting in enumerate((20, 10), 1):
+        origin.wait(n)
+        w.until_waiting(waiting)
+        gates[n - 1].open()
     assert [r.body for r in h.gather().answers()] == [b"de", b"fr"] * 10
     h.close()
     assert origin.count() == 2
@@ -543,7 +544,7 @@ def _stale_for_two(origin, start, answer_to_leader, answer_then):
         clients.append(w.http1())
         clients[-1].send(client.build("GET", "/x", german + [("X-Foo", foo)]))
         origin.wait(2)
-    time.sleep(0.2)  # the second has joined: nothing shows it from outside
+    w.until_waiting(2)
     w.purge_path("/x")
     gate.open()
     return w, [c.response() for c in clients], german

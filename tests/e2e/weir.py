@@ -211,6 +211,13 @@ class Weir:
         assert r.status == 200, r
         return json.loads(r.body)
 
+    def until_waiting(self, n):
+        """Until so many requests are answered by fetches that can be joined, those who began them included."""
+        deadline = time.monotonic() + 10 * SLOW
+        while self.figures()["flights"]["waiting"] != n:
+            assert time.monotonic() < deadline, f"never {n} waiting: {self.figures()['flights']}"
+            time.sleep(0.01)
+
     def purge(self, **what):
         r = self.admin("POST", "/purge", json.dumps(what).encode(), [("Content-Type", "application/json")])
         assert r.status == 200, (r.status, r.body)
