@@ -161,8 +161,8 @@ class Reader(asyncio.StreamReader):
 
 
 class Origin:
-    def __init__(self, tls=None, unix=None):
-        self.tls, self.unix = tls, unix
+    def __init__(self, tls=None, unix=None, host="127.0.0.1", port=0):
+        self.tls, self.unix, self.host, self.port = tls, unix, host, port
         self.requests = []
         self.faults = []
         self.routes = {}
@@ -173,7 +173,6 @@ class Origin:
         self._news = threading.Condition()
         self._stopping = False
         self.loop = None
-        self.port = 0
         self._tasks = set()
         started = threading.Event()
         self._thread = threading.Thread(target=self._main, args=(started,), daemon=True)
@@ -184,7 +183,7 @@ class Origin:
     def url(self):
         if self.unix:
             return "unix:" + self.unix
-        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}"
+        return f"{'https' if self.tls else 'http'}://{self.host}:{self.port}"
 
     # What it answers.
     def on(self, path, answer=None, **reply):
@@ -257,7 +256,7 @@ class Origin:
         if self.unix:
             self._server = await self.loop.create_unix_server(protocol, self.unix, backlog=4096)
         else:
-            self._server = await self.loop.create_server(protocol, "127.0.0.1", self.port, ssl=self.tls, backlog=4096)
+            self._server = await self.loop.create_server(protocol, self.host, self.port, ssl=self.tls, backlog=4096)
             self.port = self._server.sockets[0].getsockname()[1]
 
     def refuse(self):

@@ -1,4 +1,5 @@
 """Connections to the origin: pools, queues, time limits, retries, several servers, TLS, unix sockets."""
+import os
 import socket
 import ssl
 import threading
@@ -9,7 +10,7 @@ import pytest
 import client
 from origin import Reply
 from test_proxy import problem
-from weir import SLOW
+from weir import SANITIZER, SLOW, base_conf
 
 NO_STORE = (("Cache-Control", "no-store"),)
 MINUTE = (("Cache-Control", "max-age=60"),)
@@ -247,6 +248,41 @@ def test_weights_count(make_origin, start):
     for i in range(40):
         w.get(f"/{i}")
     assert 27 <= one.count() <= 33 and one.count() + two.count() == 40
+
+
+# Debian's libnss-wrapper answers look-ups in a process by a file like /etc/hosts.
+NAMES = "libnss_wrapper.so"
+
+
+@pytest.mark.skipif(bool(SANITIZER), reason="libnss-wrapper does not go with the sanitizers")
+@pytest.mark.timeout(150)
+def test_a_name_that_moves_to_another_address_is_followed(make_origin, start, tmp_path, monkeypatch):
+    before = make_origin()
+    after = make_origin(host="127.0.0.2", port=before.port)
+    for o, body in ((before, b"before"), (after, b"after")):
+        o.default = lambda q, body=body: Reply(body, headers=NO_STORE)
+    hosts = tmp_path / "hosts"
+    hosts.write_text("127.0.0.1 moving.test\n")
+    monkeypatch.setenv("NSS_WRAPPER_HOSTS", str(hosts))
+    monkeypatch.setenv("LD_PRELOAD", NAMES)
+    w = start(conf=base_conf(None, backend={"servers": [f"http://moving.test:{before.port}"]}))
+    monkeypatch.delenv("LD_PRELOAD")
+    c = w.http1()
+    assert c.get("/").body == b"before"
+    moved = tmp_path / "hosts.new"
+    moved.write_text("127.0.0.2 moving.test\n")
+    os.utime(moved, (time.time() + 60, time.time() + 60))  # the wrapper reads anew by the second
+    os.replace(moved, hosts)
+    begun = time.monotonic()
+    # Connections are never idle, so that only their age ends them: 30 s, and as long what is known of the name.
+    answers = []
+    while not answers or answers[-1] == b"before":
+        assert time.monotonic() - begun < 62 + 5 * SLOW
+        r = c.get("/")
+        assert r.status == 200
+        answers.append(r.body)
+        time.sleep(0.2)
+    assert {c.get("/").body for _ in range(20)} == {b"after"}
 
 
 def test_least_requests_avoids_the_busy_server(make_origin, start):
