@@ -185,7 +185,7 @@ def test_when_the_leader_has_gone_nobody_gets_it(origin, start, unnoticed):
     pass_all_threads(w)
     leader.reset()
     if not unnoticed:
-        time.sleep(0.2 * SLOW)
+        w.until_waiting(1)
     first.open()
     last.open()
     r = other.response()
