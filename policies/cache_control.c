@@ -8,6 +8,7 @@ struct directive {
     struct bytes argument;
 };
 
+/* tchar (RFC 9110 section 5.6.2). */
 static bool is_token_char(char c)
 {
     if ((c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'))
@@ -24,7 +25,8 @@ static size_t token_length(struct bytes s)
     return n;
 }
 
-/* The length of the quoted string that s begins with, both quotes included; 0 when it has no end. */
+/* The length of the quoted string that s begins with (RFC 9110 section 5.6.4), both quotes included; 0 when it has no
+ * end. */
 static size_t quoted_length(struct bytes s)
 {
     for (size_t i = 1; i < s.n; i++) {
@@ -36,9 +38,9 @@ static size_t quoted_length(struct bytes s)
     return 0;
 }
 
-/* Up to the next comma outside quotes. A quote without an end hides nothing: what follows it, a no-store perhaps,
- * is read as if the quote were not there. After such a one none has an end, which *open (false at first) keeps in mind:
- * to look anew at each would take a time that grows with the square of the length. */
+/* Up to the next comma outside quotes (RFC 9110 section 5.6.1.2). A quote without an end hides nothing: what follows
+ * it, a no-store perhaps, is read as if the quote were not there. After such a one none has an end, which *open (false
+ * at first) keeps in mind: to look anew at each would take a time that grows with the square of the length. */
 struct bytes cache_control_member_next(struct bytes *rest, bool *open)
 {
     struct bytes member = {rest->p, 0};
@@ -58,6 +60,7 @@ struct bytes cache_control_member_next(struct bytes *rest, bool *open)
     return bytes_trim(member);
 }
 
+/* A token or a quoted string, whichever the directive is defined with (RFC 9111 section 5.2). */
 static void argument_read(struct directive *d, struct bytes s)
 {
     if (s.n > 0 && s.p[0] == '"') {
@@ -82,6 +85,7 @@ static struct directive directive_read(struct bytes member)
     return d;
 }
 
+/* delta-seconds (RFC 9111 section 1.2.2). */
 bool cache_control_seconds_read(struct bytes s, int64_t *out)
 {
     int64_t value = 0;
@@ -98,13 +102,15 @@ bool cache_control_seconds_read(struct bytes s, int64_t *out)
     return true;
 }
 
+/* RFC 9111 section 4.2.1 has the first of duplicates used, or the response taken for stale; the smallest lies
+ * between. */
 static void take_smaller(int64_t *delta, int64_t value)
 {
     if (*delta < 0 || value < *delta)
         *delta = value;
 }
 
-/* A lifetime or a stale window: what cannot be read grants no time. */
+/* A lifetime or a stale window: what cannot be read grants no time (RFC 9111 section 4.2.1). */
 static void take_grant(int64_t *delta, const struct directive *d)
 {
     int64_t value = 0;
@@ -114,6 +120,7 @@ static void take_grant(int64_t *delta, const struct directive *d)
     take_smaller(delta, value);
 }
 
+/* Wishes are advisory (RFC 9111 section 5.2.1): what cannot be read is none. */
 static void take_wish(int64_t *delta, const struct directive *d)
 {
     int64_t value;
@@ -122,6 +129,7 @@ static void take_wish(int64_t *delta, const struct directive *d)
         take_smaller(delta, value);
 }
 
+/* Without a value any staleness (RFC 9111 section 5.2.1.2). */
 static void take_max_stale(int64_t *delta, const struct directive *d)
 {
     if (d->has_argument)
@@ -130,6 +138,7 @@ static void take_max_stale(int64_t *delta, const struct directive *d)
         take_smaller(delta, INT64_MAX);
 }
 
+/* #field-name (RFC 9111 sections 5.2.2.4 and 5.2.2.7), at least one. */
 bool cache_control_is_names(struct bytes s)
 {
     bool any = false, open = false;
@@ -144,8 +153,8 @@ bool cache_control_is_names(struct bytes s)
     return any;
 }
 
-/* no-cache and private, bare or with field names. A list that cannot be read, or a second one, which one borrowed run
- * of bytes cannot hold, counts as the bare form, the stricter one. */
+/* RFC 9111 sections 5.2.2.4 and 5.2.2.7: no-cache and private, bare or with field names. A list that cannot be read, or
+ * a second one, which one borrowed run of bytes cannot hold, counts as the bare form, the stricter one. */
 static void take_qualifiable(bool *bare, bool *qualified, struct bytes *names, const struct directive *d)
 {
     if (*bare || *qualified || !d->readable || !cache_control_is_names(d->argument)) {
@@ -158,6 +167,8 @@ static void take_qualifiable(bool *bare, bool *qualified, struct bytes *names, c
     *names = d->argument;
 }
 
+/* RFC 9111 sections 5.2.1.1 to 5.2.1.3, 5.2.2.1 and 5.2.2.10, RFC 5861 sections 3 and 4; the case of names does not
+ * count (RFC 9111 section 5.2). */
 static bool take_delta(struct cache_control *cc, const struct directive *d)
 {
     if (bytes_eq_nocase(d->name, BYTES_LIT("max-age")))
@@ -177,7 +188,8 @@ static bool take_delta(struct cache_control *cc, const struct directive *d)
     return true;
 }
 
-/* What forbids is heeded with a senseless argument too; what allows is not. */
+/* RFC 9111 section 5.2 allows these no argument. What forbids is heeded with one too; what allows is not, nor is
+ * immutable, whose argument RFC 8246 section 2 would ignore. */
 static bool take_flag(struct cache_control *cc, const struct directive *d)
 {
     const struct {
@@ -215,6 +227,7 @@ static bool take_qualifiables(struct cache_control *cc, const struct directive *
     return true;
 }
 
+/* What is not known is ignored (RFC 9111 section 5.2.3). */
 bool cache_control_add(struct cache_control *cc, struct bytes directive)
 {
     struct directive d = directive_read(directive);
@@ -234,6 +247,7 @@ struct cache_control cache_control_none(void)
     };
 }
 
+/* All lines are one list (RFC 9110 section 5.3). */
 struct cache_control cache_control_parse(struct fields fields)
 {
     struct cache_control cc = cache_control_none();

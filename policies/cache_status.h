@@ -1,5 +1,5 @@
 /*
- * The Cache-Status field (RFC 9211): one member, named weir.
+ * The Cache-Status field (RFC 9211 section 2): one member, named weir.
  *
  * Threads  Pure, any thread.
  */
@@ -10,6 +10,7 @@
 
 #include "policies/bytes.h"
 
+/* RFC 9211 sections 2.1 and 2.2. */
 enum cache_fwd {
     FWD_NONE, /* a hit */
     FWD_URI_MISS,
@@ -22,6 +23,7 @@ enum cache_fwd {
     FWD_PARTIAL,
 };
 
+/* RFC 9211 sections 2.2 to 2.6 and 2.8. */
 struct cache_status {
     enum cache_fwd fwd;
     int fwd_status; /* 0: not said. Said where it differs from the status sent */

@@ -1,5 +1,6 @@
 #include "policies/client_wish.h"
 
+/* RFC 9111 sections 5.2.1 and 5.4. */
 struct client_wish client_wish_of(struct fields request)
 {
     struct cache_control cc = cache_control_parse(request);
@@ -22,6 +23,7 @@ static int64_t ms_of(int64_t s)
     return s > DELTA_SECONDS_MAX ? DELTA_SECONDS_MAX * 1000 : s * 1000;
 }
 
+/* RFC 9111 sections 5.2.1.1 to 5.2.1.4. */
 enum reuse client_wish_reuse(const struct client_wish *wish, const struct lifetimes *l, int64_t age_ms,
                              enum reuse reuse)
 {

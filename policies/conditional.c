@@ -44,8 +44,8 @@ bool conditional_for_origin(struct fields request)
     return false;
 }
 
-/* The next entity-tag of a list. What is not quoted ends at a comma: origins send such tags, and clients send them
- * back, so equal bytes still are an equal tag. */
+/* The next entity-tag of a list (RFC 9110 sections 8.8.3 and 5.6.1.2). What is not quoted ends at a comma: origins send
+ * such tags, and clients send them back, so equal bytes still are an equal tag. */
 static struct bytes tag_next(struct bytes *rest)
 {
     struct bytes s = *rest;
@@ -82,7 +82,8 @@ static bool tags_match(struct bytes a, struct bytes b)
     return bytes_eq(opaque(a), opaque(b));
 }
 
-/* Does If-None-Match, in all its lines from the first on, name the stored response? An empty etag: it has none. */
+/* Does If-None-Match, in all its lines from the first on, name the stored response (RFC 9110 section 13.1.2)? An empty
+ * etag: it has none. */
 static bool list_matches(struct fields request, size_t first, struct bytes etag)
 {
     struct bytes name = request.v[first].name;

@@ -1,7 +1,7 @@
 #include "policies/forward.h"
 
-/* RFC 9110 section 7.6.1, and: Trailer, because trailers are not passed on; the Proxy- fields, which are between a
- * client and its next proxy (RFC 9110 section 11.7); HTTP2-Settings (RFC 7540 section 3.2.1). */
+/* RFC 9110 section 7.6.1, and: Trailer, because trailers are not passed on (RFC 9110 section 6.5.1); the Proxy- fields,
+ * which are between a client and its next proxy (RFC 9110 section 11.7); HTTP2-Settings (RFC 7540 section 3.2.1). */
 static const struct bytes hop_by_hop[] = {
     BYTES_LIT("connection"),
     BYTES_LIT("keep-alive"),
@@ -24,7 +24,7 @@ static bool is_defined_hop_by_hop(struct bytes name)
     return false;
 }
 
-/* Takes the next non-empty member of a comma-separated list. */
+/* Takes the next non-empty member of a comma-separated list (RFC 9110 section 5.6.1.2). */
 static bool option_next(struct bytes *rest, struct bytes *option)
 {
     while (rest->n > 0) {
@@ -40,6 +40,7 @@ static bool option_next(struct bytes *rest, struct bytes *option)
     return false;
 }
 
+/* Connection options know no case (RFC 9110 section 7.6.1). */
 static bool connection_names(struct bytes line, struct bytes name)
 {
     struct bytes option;
@@ -137,7 +138,7 @@ size_t forward_node(struct bytes address, char out[64])
     return n;
 }
 
-/* Up to `end` or the value's end, past quoted strings. Nothing, where one has no end. */
+/* Up to `end` or the value's end, past quoted strings (RFC 9110 section 5.6.4). Nothing, where one has no end. */
 static struct bytes take_until(struct bytes *rest, char end)
 {
     bool quoted = false;
@@ -157,6 +158,7 @@ static struct bytes take_until(struct bytes *rest, char end)
     return bytes_trim(taken);
 }
 
+/* RFC 7239 sections 5.1 and 5.2; parameter names know no case (section 4). */
 static bool is_address(struct bytes pair)
 {
     const char *equals = pair.n == 0 ? NULL : memchr(pair.p, '=', pair.n);

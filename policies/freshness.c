@@ -57,6 +57,8 @@ static bool expires_lifetime(const struct freshness_facts *f, int64_t *out)
     return true;
 }
 
+/* RFC 9111 section 4.2.1: the first of s-maxage, which is for shared caches alone (section 5.2.2.10), max-age and
+ * Expires. */
 static enum lifetime_rule origin_lifetime(const struct freshness_facts *f, int64_t *out)
 {
     bool shared = !f->user_scope && f->cc->s_maxage_s >= 0;
@@ -109,6 +111,7 @@ static enum lifetime_rule tier_lifetime(const struct freshness_facts *f, int64_t
     return LIFETIME_TIER;
 }
 
+/* RFC 9111 section 4.2.2, and never more than a day. */
 static int64_t heuristic_lifetime(const struct freshness_facts *f)
 {
     struct wall_s modified;
@@ -130,7 +133,7 @@ static int64_t jittered(const struct freshness_facts *f, int64_t ms)
     return ms - (int64_t)((double)ms * percent / 100 * ((double)f->random / 4294967296.0));
 }
 
-/* The first readable member of all Age lines; 0 without (RFC 9111 section 5.1). */
+/* delta-seconds (RFC 9111 sections 5.1 and 1.2.2). */
 static bool age_member_read(struct bytes s, int64_t *out)
 {
     int64_t value = 0;
@@ -145,6 +148,8 @@ static bool age_member_read(struct bytes s, int64_t *out)
     return s.n > 0;
 }
 
+/* The first readable member of all Age lines; 0 without. RFC 9111 section 5.1 would have the field ignored where its
+ * first member cannot be read; an age that somebody states after it is believed. */
 static int64_t age_value_ms(struct fields fields)
 {
     const struct bytes name = BYTES_LIT("age");
@@ -176,6 +181,7 @@ static int64_t initial_age(const struct freshness_facts *f)
     return apparent > corrected ? apparent : corrected;
 }
 
+/* What is stated, else a tier's word; a heuristic only without both (RFC 9111 section 4.2.2). */
 static void set_fresh(const struct freshness_facts *f, struct lifetimes *l)
 {
     int64_t ms = 0;
@@ -199,6 +205,7 @@ static int64_t window_ms(int64_t origin_s, int64_t tier_ms)
     return origin_s >= 0 ? ms_of_seconds(origin_s) : clamp_ms(tier_ms);
 }
 
+/* RFC 5861 sections 3 and 4; a tier's are the configuration that RFC 9111 section 4.2.4 allows for. */
 static void set_windows(const struct freshness_facts *f, struct lifetimes *l)
 {
     const struct cache_control *cc = f->cc;
@@ -213,6 +220,8 @@ static void set_windows(const struct freshness_facts *f, struct lifetimes *l)
         window_ms(heed ? cc->stale_if_error_s : -1, f->tier == NULL ? 0 : f->tier->stale_if_error_ms);
 }
 
+/* RFC 9111: no-cache (section 5.2.2.4) is about every use; must-revalidate (5.2.2.2) and, in a shared cache,
+ * proxy-revalidate (5.2.2.8) and s-maxage (5.2.2.10) are about use once stale. */
 struct lifetimes freshness_of(const struct freshness_facts *facts)
 {
     const struct cache_control *cc = facts->cc;

@@ -1,6 +1,6 @@
 /*
- * How long a response is fresh and how old it is (RFC 9111 sections 4.2.1 to 4.2.3), with a tier's word
- * where the origin states no lifetime of its own.
+ * How long a response is fresh and how old it is (RFC 9111 sections 4.2.1 to 4.2.4, RFC 5861), with a
+ * tier's word where the origin states no lifetime of its own.
  *
  * Threads  Pure, any thread. All durations in milliseconds.
  */
@@ -14,8 +14,8 @@
  *
  * A tier's lifetime is for responses whose origin states none, and counts from receipt. Its entry for the status counts
  * first (the narrowest range: 404 before 4xx). Without one, fresh_ms is for the heuristically cacheable statuses (RFC
- * 9110 section 15.1: 200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501) and for what the origin calls public; a
- * 302 or a 500 is kept only where an entry or the origin says so. */
+ * 9110 section 15.1: 200, 203, 204, 206, 300, 301, 308, 404, 405, 410, 414, 501) and for what the origin calls public;
+ * a 302 or a 500 is kept only where an entry or the origin says so. */
 struct tier_status {
     int first, last; /* inclusive range of status codes */
     int64_t fresh_ms;
@@ -79,6 +79,8 @@ enum reuse {
     REUSE_VALIDATE,               /* ask the origin first */
     REUSE_CLIENT_STALE,           /* send it: the client puts up with it (client_wish.h) */
 };
+/* Fresh while the lifetime is above the current age (RFC 9111 section 4.2); then stale-while-revalidate (RFC 5861
+ * section 3). */
 enum reuse freshness_reuse(const struct lifetimes *l, int64_t age_ms);
 
 /* May it stand in for an origin that failed (RFC 5861 section 4)? */
@@ -92,7 +94,7 @@ int64_t freshness_useful_ms(const struct lifetimes *l);
  * Prevention) with beta 1. random: any value, uniformly distributed. */
 bool freshness_refresh_early(int64_t left_ms, int64_t fetch_ms, uint64_t random);
 
-/* The Age field's value: whole seconds, at most 2^31. */
+/* The Age field's value: whole seconds, at most 2^31 (RFC 9111 sections 5.1 and 1.2.2). */
 int64_t freshness_age_field(int64_t age_ms);
 
 #endif

@@ -15,6 +15,7 @@ static struct bytes name_of(enum groups_kind kind)
     return BYTES_NONE;
 }
 
+/* RFC 9875 sections 2 and 3: a List of Strings, with parameters ignored. */
 static bool holds_only_strings(struct sf field)
 {
     struct sf_item item;

@@ -1,6 +1,7 @@
 /*
- * The tags of a response: Cache-Groups and Cache-Group-Invalidation (RFC 9875), and Surrogate-Key and Cache-Tag from
- * practice. What they are for, and that groups hold within one origin alone (RFC 9875 section 2.1), is the caller's.
+ * The tags of a response: Cache-Groups and Cache-Group-Invalidation (RFC 9875 sections 2 and 3), and Surrogate-Key and
+ * Cache-Tag from practice. What they are for, and that groups hold within one origin alone (RFC 9875 section 2.1), is
+ * the caller's.
  *
  *     struct groups groups = groups_of(fields, GROUPS_CACHE_GROUPS);
  *     char buf[GROUP_BYTES_MAX];
@@ -9,8 +10,8 @@
  *     while (groups_next(&groups, buf, &group))
  *         ...
  *
- * Tags compare byte by byte, case included. One that comes twice is given twice; an empty String is a group like
- * others.
+ * Tags compare byte by byte, case included (section 2.1). One that comes twice is given twice; an empty String is a
+ * group like others.
  *
  * Ownership  Allocates nothing; the fields must live as long as the struct.
  * Errors     A field of RFC 9875 is a List of Strings: with an error or a member of another type none of it counts (RFC

@@ -128,7 +128,7 @@ static bool take_time(struct bytes *s, struct moment *m)
            take(s, BYTES_LIT(":")) && take_number(s, 2, &m->second);
 }
 
-/* Sun, 06 Nov 1994 08:49:37 GMT */
+/* IMF-fixdate (RFC 9110 section 5.6.7): Sun, 06 Nov 1994 08:49:37 GMT */
 static bool parse_imf_fixdate(struct bytes s, struct moment *m)
 {
     return take_short_day(&s) && take(&s, BYTES_LIT(", ")) && take_number(&s, 2, &m->day) && take(&s, BYTES_LIT(" ")) &&
@@ -142,7 +142,7 @@ static int64_t moment_order(const struct moment *m)
     return ((((m->year * 13 + m->month) * 32 + m->day) * 24 + m->hour) * 60 + m->minute) * 61 + m->second;
 }
 
-/* The latest such year that is not more than 50 years ahead. */
+/* The latest such year that is not more than 50 years ahead (RFC 9110 section 5.6.7). */
 static int64_t year_of_two_digits(const struct moment *m, int two_digits, struct wall_s now)
 {
     int64_t second_of_day = now.s % SECONDS_PER_DAY;
@@ -158,7 +158,7 @@ static int64_t year_of_two_digits(const struct moment *m, int two_digits, struct
     return candidate.year;
 }
 
-/* Sunday, 06-Nov-94 08:49:37 GMT */
+/* rfc850-date (RFC 9110 section 5.6.7): Sunday, 06-Nov-94 08:49:37 GMT */
 static bool parse_rfc850(struct bytes s, struct wall_s now, struct moment *m)
 {
     int two_digits;
@@ -171,7 +171,7 @@ static bool parse_rfc850(struct bytes s, struct wall_s now, struct moment *m)
     return true;
 }
 
-/* Sun Nov  6 08:49:37 1994 */
+/* asctime-date (RFC 9110 section 5.6.7): Sun Nov  6 08:49:37 1994 */
 static bool parse_asctime(struct bytes s, struct moment *m)
 {
     if (!(take_short_day(&s) && take(&s, BYTES_LIT(" ")) && take_month(&s, &m->month) && take(&s, BYTES_LIT(" "))))

@@ -15,8 +15,8 @@
 /* False when the text is no valid HTTP date; *out is then untouched. `now` resolves two-digit years. */
 bool http_date_parse(struct bytes text, struct wall_s now, struct wall_s *out);
 
-/* Writes IMF-fixdate, HTTP_DATE_LEN characters and a NUL. Times outside the years 1 to 9999 become the nearest inside.
- */
+/* Writes IMF-fixdate, the one form to be sent (RFC 9110 section 5.6.7), HTTP_DATE_LEN characters and a NUL. Times
+ * outside the years 1 to 9999 become the nearest inside. */
 void http_date_format(struct wall_s t, char out[HTTP_DATE_LEN + 1]);
 
 #endif

@@ -1,10 +1,11 @@
 /*
- * The cache key: what makes two requests the same (SEMANTICS: canonicalisation, RFC 9111 section 2).
+ * The cache key: what makes two requests the same (RFC 9111 section 2).
  *
  * Parts, each with its length in a fixed width, so that no two lists of parts give the same bytes: scheme, host, path,
  * query, then the scope with the user's keyed hash, chosen header fields and chosen cookies with their names (a reload
  * may choose others). The first four are the key's url part, which purges and invalidations address in all scopes and
- * variants. An absent query, field or cookie differs from an empty one. HEAD has the key of GET.
+ * variants. An absent query, field or cookie differs from an empty one. HEAD has the key of GET
+ * (RFC 9110 section 9.3.1).
  *
  * Threads  Pure, any thread; writes only to the caller's buffer.
  */
@@ -47,9 +48,9 @@ struct key {
 /* Bytes that key_build may need at most for this request. */
 size_t key_bytes_max(const struct key_rules *rules, const struct key_request *r);
 
-/* Query parameters are filtered as the rules say and stably sorted by name; parameters of one name keep
- * their order; when the rules leave none there is no query. buf holds key_bytes_max() bytes and lives as long as *out.
- */
+/* Query parameters are filtered as the rules say and stably sorted by name, which goes beyond RFC 9110 section 4.2.3
+ * and is what the origin gets too; parameters of one name keep their order; when the rules leave none there is no
+ * query. buf holds key_bytes_max() bytes and lives as long as *out. */
 void key_build(const struct key_rules *rules, const struct key_request *r, char *buf, struct key *out);
 
 /* The url part alone, as key_build makes it, of an absolute URL. `rules` are those of the URL's route. Returns false

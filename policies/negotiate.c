@@ -57,7 +57,7 @@ static const char *qvalue_parse(const char *p, const char *end, unsigned *q)
     return *q <= Q_MAX ? p : NULL;
 }
 
-/* What follows a name: nothing, or OWS ";" OWS "q=" qvalue. */
+/* What follows a name: nothing, or OWS ";" OWS "q=" qvalue (RFC 9110 section 12.4.2). */
 static const char *weight_parse(const char *p, const char *end, unsigned *q)
 {
     *q = Q_MAX;
@@ -71,7 +71,7 @@ static const char *weight_parse(const char *p, const char *end, unsigned *q)
     return p != NULL ? skip_blanks(p, end) : NULL;
 }
 
-/* Both are tokens. */
+/* Both are tokens, and know no case (RFC 9110 sections 8.3.2 and 8.4.1, RFC 4647 section 2). */
 static bool same(struct bytes a, struct bytes b)
 {
     if (a.n != b.n)
@@ -144,6 +144,7 @@ static bool line_parse(struct bytes line, bool encoding, struct preferences *out
     }
 }
 
+/* All lines are one list (RFC 9110 section 5.3). */
 bool negotiate_parse(struct fields request, struct bytes name, size_t first, struct preferences *out)
 {
     bool encoding = bytes_eq(name, ENCODING);
@@ -190,6 +191,7 @@ bool negotiate_language_is_best(const struct preferences *p, struct bytes conten
     return bytes_eq_nocase(p->v[0].name, content_language);
 }
 
+/* Basic filtering (RFC 4647 section 3.3.1). */
 static bool range_covers(struct bytes range, struct bytes language)
 {
     return language.n >= range.n && bytes_eq_nocase((struct bytes){language.p, range.n}, range) &&
@@ -230,6 +232,7 @@ static unsigned q_of(const struct preferences *p, struct bytes coding)
     return q;
 }
 
+/* No coding goes by the name of identity (RFC 9110 section 12.5.3). */
 static struct bytes or_identity(struct bytes content_encoding)
 {
     return content_encoding.n == 0 ? BYTES_LIT("identity") : coding_of(content_encoding);
@@ -240,6 +243,7 @@ static bool is_identity(struct bytes coding)
     return bytes_eq_nocase(coding, BYTES_LIT("identity"));
 }
 
+/* The highest weight that is not 0 is preferred (RFC 9110 section 12.5.3). */
 bool negotiate_coding_is_best(const struct preferences *p, struct bytes content_encoding)
 {
     struct bytes coding = or_identity(content_encoding);
@@ -250,6 +254,7 @@ bool negotiate_coding_is_best(const struct preferences *p, struct bytes content_
     return q > 0 && q == p->v[0].q;
 }
 
+/* What is not mentioned is not, but for no coding (RFC 9110 section 12.5.3). */
 bool negotiate_coding_is_acceptable(const struct preferences *p, struct bytes content_encoding)
 {
     struct bytes coding = or_identity(content_encoding);

@@ -30,12 +30,12 @@ bool negotiate_knows(struct bytes name);
  * twice with the same weight counts once. False: it cannot be read, is too long, or gives one name two weights. */
 bool negotiate_parse(struct fields request, struct bytes name, size_t first, struct preferences *out);
 
-/* The one text of all lists that mean the same: lower case, no blanks, no q of 1. Never longer than the lines with a
- * comma after each. Returns the length. */
+/* The one text of all lists that mean the same, so that they match (RFC 9111 section 4.1): lower case, no blanks, no q
+ * of 1. Never longer than the lines with a comma after each. Returns the length. */
 size_t negotiate_write(const struct preferences *p, char *to);
 
-/* Is this the language that is wanted most, and no other as much? `content_language` as in the field: more than one
- * language is not. */
+/* Is this the language that is wanted most, and no other as much (RFC 9110 section 12.5.4)? `content_language` as in
+ * the field: more than one language is not. */
 bool negotiate_language_is_best(const struct preferences *p, struct bytes content_language);
 
 /* Is it, or is no language stated? A range stands for all that begin with it (RFC 4647 section 3.3.1), and "*" for all
@@ -43,8 +43,8 @@ bool negotiate_language_is_best(const struct preferences *p, struct bytes conten
 bool negotiate_language_is_acceptable(const struct preferences *p, struct bytes content_language);
 
 /* May the coding be sent; is none wanted more? Empty: no coding. Without preferences (no Accept-Encoding, or an empty
- * one) that is no coding alone: section 12.5.3 allows any where there is no field, but clients that send none often
- * understand none. */
+ * one) that is no coding alone: RFC 9110 section 12.5.3 allows any where there is no field, but clients that send none
+ * often understand none. */
 bool negotiate_coding_is_best(const struct preferences *p, struct bytes content_encoding);
 bool negotiate_coding_is_acceptable(const struct preferences *p, struct bytes content_encoding);
 

@@ -7,7 +7,7 @@ enum { REPLACEMENT = 0xfffd, END = -1 };
 
 /* Text of a query, or of a String of the field, and how far it is decoded: '+' is a space, %XX a byte, and the bytes
  * are UTF-8, with U+FFFD for those that are not (URL Standard, "application/x-www-form-urlencoded parsing"; the draft's
- * section 4.3 for the field's). */
+ * section 5.3 for the field's). */
 struct text {
     struct bytes rest;
     bool quoted; /* a String, with its backslashes */
@@ -101,7 +101,7 @@ static bool is_named(struct bytes names, struct bytes name)
     return false;
 }
 
-/* Section 4.1: an array, and each item a string. */
+/* The draft's section 5.1: an array, and each item a string. */
 static bool read_names(const struct sf_item *item, struct bytes *names)
 {
     struct bytes rest = item->text;
@@ -117,6 +117,7 @@ static bool read_names(const struct sf_item *item, struct bytes *names)
     return true;
 }
 
+/* The draft's section 5.1: a Boolean. */
 static bool read_key_order(const struct sf *field, struct no_vary_search *out)
 {
     struct sf_item item;
@@ -127,6 +128,7 @@ static bool read_key_order(const struct sf *field, struct no_vary_search *out)
     return item.type == SF_BOOLEAN;
 }
 
+/* The draft's section 5.1: one of the two; see the header for what earlier versions allowed besides. */
 static bool read_params(const struct sf *field, struct no_vary_search *out)
 {
     struct sf_item params, except;
@@ -146,7 +148,7 @@ static bool read_params(const struct sf *field, struct no_vary_search *out)
     return read_names(&params, &out->names);
 }
 
-/* Is it the default of section 3, said at length? */
+/* Is it the default of the draft's section 4, said at length? */
 static bool is_default(const struct no_vary_search *nvs)
 {
     struct bytes names = nvs->names;
@@ -211,8 +213,8 @@ static void merge(const struct pair *from, size_t first_n, size_t n, struct pair
     }
 }
 
-/* By name, those of equal ones stay in their order (section 5: a stable sort). How much there is to compare is the
- * client's choice, so it is never quadratic. */
+/* By name, those of equal ones stay in their order (the draft's section 6: a stable sort). How much there is to compare
+ * is the client's choice, so it is never quadratic. */
 static void sort(struct pairs *pairs)
 {
     struct pair scratch[NO_VARY_PAIRS_MAX];
@@ -227,7 +229,7 @@ static void sort(struct pairs *pairs)
     }
 }
 
-/* The pairs of the query that count. False: it has too many. */
+/* The pairs of the query that count (the draft's section 6). False: it has too many. */
 static bool pairs_of(const struct no_vary_search *nvs, struct bytes query, struct pairs *out)
 {
     size_t seen = 0;
@@ -256,6 +258,7 @@ static bool is_effective(const struct no_vary_search *nvs)
     return nvs->kind != NO_VARY_NONE || nvs->any_order;
 }
 
+/* The draft's section 6, from its second step on. */
 bool no_vary_search_equal(const struct no_vary_search *nvs, struct bytes query_a, struct bytes query_b)
 {
     struct pairs a, b;

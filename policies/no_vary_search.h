@@ -1,10 +1,11 @@
 /*
- * No-Vary-Search: which parameters of a query do not tell responses apart (draft-ietf-httpbis-no-vary-search).
+ * No-Vary-Search: which parameters of a query do not tell responses apart (draft-ietf-httpbis-no-vary-search-05;
+ * sections are those of that version).
  *
  * A draft, so where its versions differ, what an author can have meant is taken:
  *   - `params` as a Boolean: true stands for all parameters, with `except` beside it for all but those (earlier
  * versions; the present one ignores a field with either).
- *   - `key-order` alone counts (its section 1 has that example; the letter of its section 4.1 would drop it).
+ *   - `key-order` alone counts (its section 1 has that example; the letter of its section 5.1 would drop it).
  * Whatever else is not as the draft has it leaves the field without effect, which costs hits at most.
  *
  * Ownership  Allocates nothing; what is read borrows from the fields, for as long as these live.
@@ -35,15 +36,16 @@ struct no_vary_search {
     bool any_order;     /* the order of parameters with different names does not count; key-order */
 };
 
-/* False: it has no effect (also: there is none), *out is all zero, and queries are compared byte by byte. */
+/* Sections 5.1 and 5.2. False: it has no effect (also: there is none), *out is all zero, and queries are compared byte
+ * by byte. */
 bool no_vary_search_read(struct fields fields, struct no_vary_search *out);
 
-/* Are two queries (without the '?') the same for it (section 5)? An absent query and an empty one are the same to a
+/* Are two queries (without the '?') the same for it (section 6)? An absent query and an empty one are the same to a
  * field that has an effect, and told apart by the caller for one that has none. */
 bool no_vary_search_equal(const struct no_vary_search *nvs, struct bytes query_a, struct bytes query_b);
 
-/* The query reduced to what counts, in one spelling (application/x-www-form-urlencoded): the same for those that are
- * equal, and for no others. Fit for a cache key, together with the field's own names. `out` has room for
+/* The query reduced to what counts in section 6, in one spelling (application/x-www-form-urlencoded): the same for
+ * those that are equal, and for no others. Fit for a cache key, together with the field's own names. `out` has room for
  * no_vary_search_bytes_max() bytes. Returns the length. */
 size_t no_vary_search_bytes_max(struct bytes query);
 size_t no_vary_search_reduce(const struct no_vary_search *nvs, struct bytes query, char *out);

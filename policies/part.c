@@ -1,5 +1,6 @@
 #include "policies/part.h"
 
+/* RFC 9110 section 15.3.7.2. */
 static bool is_multipart(struct fields fields)
 {
     struct bytes type = fields_value(fields, BYTES_LIT("content-type"));
@@ -8,7 +9,7 @@ static bool is_multipart(struct fields fields)
     return type.n >= multipart.n && bytes_eq_nocase((struct bytes){type.p, multipart.n}, multipart);
 }
 
-/* The one range of a 206. */
+/* The one range of a 206 (RFC 9110 section 15.3.7.1). */
 static bool range_of(const struct part_facts *f, struct content_range *out)
 {
     return f->status == 206 && !is_multipart(f->fields) &&
@@ -28,6 +29,7 @@ bool part_is_storable(const struct part_facts *response)
     return range_of(response, &range) && response->length <= range.last - range.first + 1;
 }
 
+/* RFC 9110 sections 14.2 and 15.5.17. */
 static enum part_verdict choose_of_whole(const struct range_spec *spec, const struct part_facts *f, struct part *out)
 {
     struct span span;
@@ -68,6 +70,7 @@ static enum part_verdict choose_of_short(const struct range_spec *spec, struct s
     return PART_SOME;
 }
 
+/* Only what lies wholly within the part (RFC 9111 section 3.3). */
 static enum part_verdict choose_of_part(const struct range_spec *spec, const struct part_facts *f, struct part *out)
 {
     struct content_range range;

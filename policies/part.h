@@ -31,12 +31,12 @@ struct part {
     struct content_range range;
 };
 
-/* For GET. A response that is no 200 and no 206, one whose length is not known yet, and a request whose If-Range does
- * not hold: the whole. */
+/* For GET (RFC 9110 section 14.2). A response that is no 200 and no 206, one whose length is not known yet, and a
+ * request whose If-Range does not hold (section 13.1.5): the whole. */
 enum part_verdict part_choose(struct fields request, const struct part_facts *response, struct wall_s now,
                               struct part *out);
 
-/* May that 206 be stored: one range, and a body that is not longer than it says? */
+/* May that 206 be stored (RFC 9111 section 3.3): one range, and a body that is not longer than it says? */
 bool part_is_storable(const struct part_facts *response);
 
 enum part_gap {
@@ -45,12 +45,12 @@ enum part_gap {
     PART_GAP_HEAD, /* its end is there */
 };
 
-/* What a stored part lacks, as the range to be asked for. *out is set unless PART_GAP_NONE. */
+/* What a stored part lacks, as the range to be asked for (RFC 9111 section 3.3). *out is set unless PART_GAP_NONE. */
 enum part_gap part_gap(const struct part_facts *part, struct content_range *out);
 
-/* Do two parts of one representation overlap or touch? *out: what they cover together; *tail: where in the second body
- * the bytes begin that the first does not hold, when the second goes on where the first ends (first->first is not
- * after the second's). */
+/* Do two parts of one representation overlap or touch (RFC 9111 section 3.4)? *out: what they cover together; *tail:
+ * where in the second body the bytes begin that the first does not hold, when the second goes on where the first ends
+ * (first->first is not after the second's). */
 bool part_joins(const struct part_facts *first, const struct part_facts *second, struct content_range *out,
                 uint64_t *tail);
 

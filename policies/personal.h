@@ -1,5 +1,6 @@
 /*
- * Is a request personal, and whose is it (RFC 9111 section 3.5, CONFIG scope and ignore_cookies)?
+ * Is a request personal, and whose is it (RFC 9111 section 3.5; `scope` and `ignore_cookies` of
+ * weir.conf)?
  *
  * Threads  Pure, any thread.
  */
@@ -28,6 +29,7 @@ struct personal_rules {
     size_t nkey_cookies;
 };
 
+/* Authorization is what RFC 9111 section 3.5 is about; that a cookie makes personal is no rule of it. */
 struct personal {
     bool authorization;
     bool cookie; /* at least one that neither the key nor ignore_cookies names */

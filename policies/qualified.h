@@ -10,11 +10,11 @@
 #include "policies/cache_control.h"
 
 /* What names a field that the response has and cannot be used without (Vary, Content-Encoding, Location and the like)
- * becomes the bare directive, the stricter one. */
+ * becomes the bare directive, the stricter one, as which many caches take every such list (notes in both sections). */
 void qualified_settle(struct cache_control *cc, struct fields response);
 
-/* Is the field of that name (lower case) kept from storing and from all other clients? user_scope: what is stored is
- * for one user, whom private does not bind. */
+/* Is the field of that name (lower case) kept from storing and from all other clients (RFC 9111 section 3.1)?
+ * user_scope: what is stored is for one user, whom private does not bind. */
 bool qualified_withholds(const struct cache_control *cc, bool user_scope, struct bytes name);
 
 #endif

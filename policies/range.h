@@ -46,7 +46,7 @@ struct span {
 
 enum range_fit {
     RANGE_SATISFIABLE,
-    RANGE_UNSATISFIABLE, /* 416, when no range of the set is satisfiable */
+    RANGE_UNSATISFIABLE, /* 416 (RFC 9110 section 15.5.17), when no range of the set is satisfiable */
     RANGE_EMPTY, /* a suffix of an empty representation: satisfiable, but no Content-Range can say so. Send the 200 */
 };
 
@@ -64,8 +64,8 @@ bool content_range_parse(struct bytes value, struct content_range *out);
 
 #define CONTENT_RANGE_MAX 72
 
-/* Writes the field's value and a NUL; returns its length without the NUL. The unsatisfied form is that of a 416 and
- * takes a complete length that is known. */
+/* Writes the field's value (RFC 9110 section 14.4) and a NUL; returns its length without the NUL. The unsatisfied form
+ * is that of a 416 and takes a complete length that is known. */
 size_t content_range_format(const struct content_range *range, char out[CONTENT_RANGE_MAX]);
 
 /* Does If-Range let the Range of the request count against that stored response (RFC 9110 section 13.1.5)? True

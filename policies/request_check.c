@@ -94,7 +94,7 @@ bool token_valid(struct bytes token)
     return name_valid(token, 0);
 }
 
-/* RFC 9110 section 5.5, with obs-text. */
+/* RFC 9110 section 5.5, with obs-text and without the controls that a recipient may retain. */
 static bool value_valid(struct bytes value)
 {
     unsigned char bad = 0;
@@ -107,6 +107,8 @@ static bool value_valid(struct bytes value)
     return bad == 0;
 }
 
+/* What an origin-form may hold (RFC 9112 section 3.2.1), read leniently but for white space (section 3.2), controls, a
+ * fragment (RFC 9110 section 7.1) and what is not ASCII. */
 static bool target_valid(struct bytes target)
 {
     unsigned char bad = 0;
@@ -121,6 +123,7 @@ static bool target_valid(struct bytes target)
 
 #define METHOD_MAX 32 /* longer than any registered one (RFC 9112 section 3: 501) */
 
+/* RFC 9112 sections 3 and 3.1; CONNECT (RFC 9110 section 9.3.6) and TRACE (section 9.3.8) are not served. */
 static struct request_verdict check_method(struct bytes method)
 {
     if (!token_valid(method))
@@ -132,6 +135,7 @@ static struct request_verdict check_method(struct bytes method)
     return fine;
 }
 
+/* RFC 9112 sections 3 (414) and 3.2.1; "*" (section 3.2.4) is not served. */
 static struct request_verdict check_target(const struct request_line *line, const struct request_limits *limits)
 {
     if (line->target.n > limits->header_bytes_max)
@@ -159,6 +163,7 @@ static bool length_read(struct bytes text, uint64_t *length)
     return text.n > 0;
 }
 
+/* RFC 9110 sections 8.6 and 15.5.14. */
 static struct request_verdict check_length(struct bytes value, const struct request_limits *limits)
 {
     uint64_t length;
@@ -169,6 +174,7 @@ static struct request_verdict check_length(struct bytes value, const struct requ
     return fine;
 }
 
+/* Expect: RFC 9110 section 10.1.1. TE and what belongs to an HTTP/1 connection: RFC 9113 section 8.2.2. */
 static struct request_verdict check_known_field(const struct request_line *line, const struct field *f,
                                                 const struct request_limits *limits)
 {
@@ -192,6 +198,7 @@ static struct request_verdict check_known_field(const struct request_line *line,
 /* Bit n is set when a name of n bytes may be one that check_known_field knows. */
 #define KNOWN_LENGTHS (1u << 2 | 1u << 6 | 1u << 7 | 1u << 10 | 1u << 14 | 1u << 16 | 1u << 17)
 
+/* RFC 9110 sections 5.1 and 5.5; on HTTP/2 a name has no capitals (RFC 9113 section 8.2.1). */
 static struct request_verdict check_field(const struct request_line *line, const struct field *f,
                                           const struct request_limits *limits)
 {
@@ -204,6 +211,8 @@ static struct request_verdict check_field(const struct request_line *line, const
     return fine;
 }
 
+/* Too much is a 431 (RFC 6585 section 5). Of Content-Length, equal ones that RFC 9110 section 8.6 lets be one are
+ * refused too. */
 struct request_verdict request_check(const struct request_line *line, struct fields fields,
                                      const struct request_limits *limits)
 {
@@ -232,7 +241,8 @@ struct head {
     bool host_named;
 };
 
-/* Takes a line that ends in CRLF, given back without it. False: none, or a CR or LF stands alone. */
+/* Takes a line that ends in CRLF, given back without it (RFC 9112 section 2.2, which lets a recipient take a bare LF,
+ * too). False: none, or a CR or LF stands alone. */
 static bool line_next(struct bytes *rest, struct bytes *line)
 {
     const char *lf = rest->n == 0 ? NULL : memchr(rest->p, '\n', rest->n);
@@ -247,7 +257,8 @@ static bool line_next(struct bytes *rest, struct bytes *line)
     return true;
 }
 
-/* method SP target SP HTTP/1.0 or 1.1, with these two blanks only (RFC 9112 section 3). */
+/* method SP target SP HTTP/1.0 or 1.1, with these two blanks only (RFC 9112 sections 2.3 and 3). A later minor version
+ * is refused as well, which RFC 9110 section 6.2 would have read as 1.1. */
 static struct request_verdict head_request_line(struct bytes line, struct head *head)
 {
     const size_t tail = sizeof " HTTP/1.1" - 1;
@@ -265,6 +276,7 @@ static struct request_verdict head_request_line(struct bytes line, struct head *
     return fine;
 }
 
+/* 501: RFC 9112 section 6.1. Names of codings know no case (section 7), but only one spelling of chunked is taken. */
 static struct request_verdict head_field(struct bytes name, struct bytes value, struct head *head)
 {
     uint64_t length;
@@ -283,6 +295,7 @@ static struct request_verdict head_field(struct bytes name, struct bytes value, 
     return fine;
 }
 
+/* RFC 9112 sections 2.2, 5.1 and 5.2. */
 static struct request_verdict head_field_line(struct bytes line, struct head *head)
 {
     if (line.p[0] == ' ' || line.p[0] == '\t')
@@ -296,6 +309,7 @@ static struct request_verdict head_field_line(struct bytes line, struct head *he
     return head_field(name, (struct bytes){colon + 1, line.n - name.n - 1}, head);
 }
 
+/* RFC 9112 sections 6.1 and 6.3, and 3.2 for Host, which RFC 9110 section 4.2.1 wants not to be empty. */
 static struct request_verdict head_framing(const struct head *head)
 {
     if (head->lengths > 1)

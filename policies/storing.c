@@ -29,8 +29,9 @@ bool storing_heuristic_status(int status)
     }
 }
 
-/* Answers to a condition, to one client's conduct or to a network's gate, not to the URL; RFC 6585 forbids storing
- * 428, 429, 431 and 511, whatever the response or a tier says. */
+/* Answers to a condition, to one client's conduct or to a network's gate, not to the URL; RFC 6585 (sections 3 to 6)
+ * forbids storing 428, 429, 431 and 511, and RFC 9111 section 3 what is not final, whatever the response or a tier
+ * says. */
 static bool never_stored(int status)
 {
     switch (status) {
@@ -82,6 +83,7 @@ static bool understood(int status)
     }
 }
 
+/* RFC 9111 section 3.3. */
 static bool is_partial(const struct storing_facts *f)
 {
     if (f->status != 206)
@@ -89,6 +91,7 @@ static bool is_partial(const struct storing_facts *f)
     return !f->asked_range || !part_is_storable(&(struct part_facts){206, f->fields, f->content_length});
 }
 
+/* RFC 9111 sections 5.2.2.5 and 5.2.2.3. */
 static bool no_store(const struct storing_facts *f)
 {
     return f->cc->no_store && !(f->cc->must_understand && understood(f->status));
@@ -100,7 +103,8 @@ static bool is_private(const struct storing_facts *f)
     return !f->user_scope && f->cc->private_;
 }
 
-/* A variant's key holds the nominated values as they are: on a shared route a credential must not be one of them. */
+/* "*" always fails to match (RFC 9111 section 4.1). A variant's key holds the nominated values as they are: on a shared
+ * route a credential must not be one of them. */
 static bool varies_beyond_us(const struct storing_facts *f)
 {
     char text[VARY_SPEC_MAX];
@@ -148,6 +152,7 @@ static enum storing decide_origin(const struct storing_facts *f)
     return is_private(f) ? STORING_PRIVATE : STORING_OK;
 }
 
+/* RFC 9111 section 7.3: Set-Cookie by itself forbids nothing. That it does here is the route's word. */
 static bool set_cookie_forbids(const struct storing_facts *f)
 {
     switch (f->set_cookie) {
@@ -160,6 +165,7 @@ static bool set_cookie_forbids(const struct storing_facts *f)
     }
 }
 
+/* RFC 9111 section 3.5 is about Authorization; cookies are our own caution. */
 static enum storing decide_personal(const struct storing_facts *f)
 {
     if (!f->user_scope && f->has_authorization && !storing_usable_with_authorization(f->cc))
@@ -169,6 +175,7 @@ static enum storing decide_personal(const struct storing_facts *f)
     return fields_has(f->fields, BYTES_LIT("set-cookie")) && set_cookie_forbids(f) ? STORING_SET_COOKIE : STORING_OK;
 }
 
+/* What is never fresh and cannot be validated is of no use (RFC 9111 section 3, its last note). */
 static enum storing decide_use(const struct storing_facts *f)
 {
     if (never_stored(f->status) || !status_allowed(f))
@@ -188,6 +195,7 @@ static bool method_allowed(const struct storing_facts *f)
            f->lifetimes->explicit_ && f->lifetimes->fresh_ms > 0;
 }
 
+/* RFC 9111 section 3. */
 enum storing storing_decide(const struct storing_facts *facts)
 {
     enum storing s;

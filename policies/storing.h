@@ -1,5 +1,5 @@
 /*
- * May a response be stored, and for whom (RFC 9111 section 3, 3.5; SEMANTICS of personal requests).
+ * May a response be stored, and for whom (RFC 9111 sections 3 and 3.5).
  *
  * The same verdict decides about sharing it with the requests that wait for it: what may not be stored is
  * never handed to a second client.
@@ -55,9 +55,9 @@ struct storing_facts {
  * here and stays out of what is stored and shared (qualified.h). */
 enum storing storing_decide(const struct storing_facts *facts);
 
-/* Is it an error's status that concerns others who asked for the same as much? No redirection (it may hold what is for
- * one client), and none that is about this very request: its conditions, its range, its expectation, its fields, its
- * proxy or network credentials. */
+/* Is it an error's status that concerns others who asked for the same as much (collapsed requests, RFC 9111 section 4)?
+ * No redirection (it may hold what is for one client), and none that is about this very request: its conditions, its
+ * range, its expectation, its fields, its proxy or network credentials. */
 bool storing_may_be_shared(int status);
 
 /* A stored response may be used for a request with Authorization (RFC 9111 section 3.5: public, s-maxage,

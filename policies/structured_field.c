@@ -52,7 +52,7 @@ static bool is_printable(char c)
     return c >= 0x20 && c < 0x7f;
 }
 
-/* Section 4.2.3.3. */
+/* RFC 9651 section 4.2.3.3. */
 static bool read_key(struct bytes *s, struct bytes *key)
 {
     size_t n = 1;
@@ -66,7 +66,7 @@ static bool read_key(struct bytes *s, struct bytes *key)
     return true;
 }
 
-/* Section 4.2.4. */
+/* RFC 9651 section 4.2.4. */
 static bool read_number(struct bytes *s, struct sf_item *out)
 {
     bool negative = take_char(s, '-'), decimal = false;
@@ -94,7 +94,7 @@ static bool read_number(struct bytes *s, struct sf_item *out)
     return true;
 }
 
-/* Section 4.2.5. */
+/* RFC 9651 section 4.2.5. */
 static bool read_string(struct bytes *s, struct sf_item *out)
 {
     out->type = SF_STRING;
@@ -112,7 +112,7 @@ static bool read_string(struct bytes *s, struct sf_item *out)
     return false;
 }
 
-/* Section 4.2.6. */
+/* RFC 9651 section 4.2.6. */
 static bool is_token_char(char c)
 {
     return is_alpha(c) || is_digit(c) || (c != '\0' && strchr("!#$%&'*+-.^_`|~:/", c) != NULL);
@@ -140,7 +140,7 @@ static int base64_bits(char c)
     return c == '+' ? 62 : c == '/' ? 63 : -1;
 }
 
-/* Section 4.2.7: padding may be missing, and the bits that pad need not be zero. */
+/* RFC 9651 section 4.2.7: padding may be missing, and the bits that pad need not be zero. */
 static bool read_byte_sequence(struct bytes *s, struct sf_item *out)
 {
     size_t n = 1, pads = 0;
@@ -159,7 +159,7 @@ static bool read_byte_sequence(struct bytes *s, struct sf_item *out)
     return true;
 }
 
-/* Section 4.2.8. */
+/* RFC 9651 section 4.2.8. */
 static bool read_boolean(struct bytes *s, struct sf_item *out)
 {
     if (s->n < 2 || (s->p[1] != '0' && s->p[1] != '1'))
@@ -170,7 +170,7 @@ static bool read_boolean(struct bytes *s, struct sf_item *out)
     return true;
 }
 
-/* Section 4.2.9. */
+/* RFC 9651 section 4.2.9. */
 static bool read_date(struct bytes *s, struct sf_item *out)
 {
     advance(s, 1);
@@ -185,7 +185,8 @@ static int lower_hex(char c)
     return is_digit(c) ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* The byte that a Display String has at *i, an escape or itself; -1: none. *i is left at its last character. */
+/* The byte that a Display String has at *i, an escape or itself; -1: none. *i is left at its last character. RFC 9651
+ * section 4.2.10. */
 static int display_byte(struct bytes s, size_t *i)
 {
     int high, low;
@@ -202,7 +203,7 @@ static int display_byte(struct bytes s, size_t *i)
     return high < 0 || low < 0 ? -1 : high * 16 + low;
 }
 
-/* Section 4.2.10. */
+/* RFC 9651 section 4.2.10. */
 static bool read_display_string(struct bytes *s, struct sf_item *out)
 {
     struct utf8 utf8 = {.code = 0};
@@ -225,7 +226,7 @@ static bool read_display_string(struct bytes *s, struct sf_item *out)
     return false;
 }
 
-/* Section 4.2.3.1. */
+/* RFC 9651 section 4.2.3.1. */
 static bool read_bare_item(struct bytes *s, struct sf_item *out)
 {
     if (s->n == 0)
@@ -248,7 +249,7 @@ static bool read_bare_item(struct bytes *s, struct sf_item *out)
     }
 }
 
-/* A key, and whether it has a value; without one it is Boolean true. */
+/* A key, and whether it has a value; without one it is Boolean true (RFC 9651 sections 4.2.2 and 4.2.3.2). */
 static bool read_keyed(struct bytes *s, struct sf_item *out, bool *has_value)
 {
     struct bytes key;
@@ -260,7 +261,7 @@ static bool read_keyed(struct bytes *s, struct sf_item *out, bool *has_value)
     return true;
 }
 
-/* Section 4.2.3.2, a single one with its ';'. */
+/* RFC 9651 section 4.2.3.2, a single one with its ';'. */
 static bool read_parameter(struct bytes *s, struct sf_item *out)
 {
     bool has_value;
@@ -282,12 +283,13 @@ static bool read_parameters(struct bytes *s, struct bytes *params)
     return true;
 }
 
+/* RFC 9651 section 4.2.3. */
 static bool read_item(struct bytes *s, struct sf_item *out)
 {
     return read_bare_item(s, out) && read_parameters(s, &out->params);
 }
 
-/* Section 4.2.1.2. */
+/* RFC 9651 section 4.2.1.2. */
 static bool read_inner_list(struct bytes *s, struct sf_item *out)
 {
     const char *begin = s->p + 1;
@@ -308,11 +310,13 @@ static bool read_inner_list(struct bytes *s, struct sf_item *out)
     return read_parameters(s, &out->params);
 }
 
+/* RFC 9651 section 4.2.1.1. */
 static bool read_value(struct bytes *s, struct sf_item *out)
 {
     return s->n > 0 && s->p[0] == '(' ? read_inner_list(s, out) : read_item(s, out);
 }
 
+/* Of a List (RFC 9651 section 4.2.1) or a Dictionary (section 4.2.2). */
 static bool read_member(struct bytes *s, bool dictionary, struct sf_item *out)
 {
     bool has_value;
@@ -327,8 +331,8 @@ static bool read_member(struct bytes *s, bool dictionary, struct sf_item *out)
 
 enum step { STEP_MEMBER, STEP_END, STEP_WRONG };
 
-/* A member, and the comma after it: a ',', or the end of the line with another line after it. That no member follows a
- * comma is seen by the next step. */
+/* RFC 9651 sections 4.2.1 and 4.2.2: a member, and the comma after it: a ',', or the end of the line with another line
+ * after it. That no member follows a comma is seen by the next step. */
 static enum step step(struct sf *f, struct sf_item *out)
 {
     if (f->line >= f->fields.n)
@@ -349,6 +353,7 @@ static enum step step(struct sf *f, struct sf_item *out)
     return STEP_MEMBER;
 }
 
+/* RFC 9651 section 4.2. */
 static enum sf_err read_field(struct fields fields, struct bytes name, bool dictionary, struct sf *out)
 {
     struct sf f = {fields, name, BYTES_NONE, fields_find(fields, name, 0), dictionary}, check;

@@ -2,6 +2,7 @@
 
 #include "policies/structured_field.h"
 
+/* What a directive without a value is mapped to (RFC 9213 section 2.1). */
 static bool is_true(const struct sf_item *item)
 {
     return item->type == SF_BOOLEAN && item->number == 1;
@@ -50,6 +51,7 @@ static void take_flag(struct cache_control *cc, const struct sf_item *item)
             *flags[i].flag = is_true(item);
 }
 
+/* RFC 9213 section 2.1: Boolean true or a String of field names (RFC 9111 sections 5.2.2.4 and 5.2.2.7). */
 static void take_qualifiable(bool *bare, bool *qualified, struct bytes *names, const struct sf_item *item)
 {
     *qualified = item->type == SF_STRING && cache_control_is_names(item->text);
@@ -57,6 +59,7 @@ static void take_qualifiable(bool *bare, bool *qualified, struct bytes *names, c
     *names = *qualified ? item->text : BYTES_NONE;
 }
 
+/* RFC 9213 section 2.2. */
 static void take_member(struct cache_control *cc, const struct sf_item *item)
 {
     if (take_delta(cc, item))

@@ -2,10 +2,10 @@
  * Targeted fields: cache directives for some caches alone, which count in place of Cache-Control (RFC 9213), and
  * Surrogate-Control, their forerunner (W3C Note "Edge Architecture Specification", 4 August 2001, section 2.2).
  *
- * Where one counts, the caller heeds nothing of Cache-Control, Expires and Pragma (RFC 9213 section 2.2): it uses the
- * struct that is filled here in place of cache_control_parse()'s; its `targeted` keeps freshness_of() off Expires. All
- * of the fields are passed on as they are (section 3.1 leaves that open for those that counted, section 2.2 asks it of
- * those that are not listed).
+ * Where one counts, the caller heeds nothing of Cache-Control and Expires (RFC 9213 section 2.2) nor of Pragma: it uses
+ * the struct that is filled here in place of cache_control_parse()'s; its `targeted` keeps freshness_of() off Expires.
+ * All of the fields are passed on as they are (section 3 leaves that open for those that counted, section 2.2 asks it
+ * of those that are not listed).
  *
  * Threads  Pure, any thread.
  */
@@ -15,8 +15,8 @@
 #include "policies/cache_control.h"
 
 /* The first of the names (lower case, the most important one first) whose field is there, valid and not empty, fills
- * *out. False: none, and *out is without directives; Cache-Control, Expires and Pragma count. Lists of field names
- * borrow from the fields.
+ * *out (RFC 9213 section 2.2). False: none, and *out is without directives; Cache-Control, Expires and Pragma count.
+ * Lists of field names borrow from the fields.
  *
  * A targeted field is a Dictionary (RFC 9213 section 2.1): with one error in it none of it counts. Of duplicates the
  * last counts; parameters do not. A field that is valid and names nothing known still counts ("CDN-Cache-Control: none"

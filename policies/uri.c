@@ -149,7 +149,7 @@ size_t uri_query_normalize(struct bytes raw, char *out)
     return (size_t)(to - out);
 }
 
-/* [host][:port] at the colon that is not inside an IPv6 literal. */
+/* RFC 3986 section 3.2: [host][:port] at the colon that is not inside an IPv6 literal. */
 static bool authority_split(struct bytes authority, struct bytes *host, struct bytes *port)
 {
     const char *end = authority.p + authority.n, *p;
@@ -171,6 +171,7 @@ static bool authority_split(struct bytes authority, struct bytes *host, struct b
     return *p == ':';
 }
 
+/* RFC 3986 section 3.2.2; without a zone, and no later version of the literal. */
 static bool ipv6_literal_valid(struct bytes host)
 {
     char text[INET6_ADDRSTRLEN];
@@ -183,7 +184,7 @@ static bool ipv6_literal_valid(struct bytes host)
     return inet_pton(AF_INET6, text, &address) == 1;
 }
 
-/* Without the root's dot: labels of HOST characters, none empty. */
+/* Without the root's dot: labels of HOST characters, none empty (RFC 9110 section 4.2.1 for the whole). */
 static bool host_name_valid(struct bytes host)
 {
     char previous = '.';
@@ -242,7 +243,7 @@ bool uri_authority_normalize(struct bytes authority, bool https, char *out, size
     return true;
 }
 
-/* What comes after "http://" or "https://". */
+/* What comes after "http://" or "https://". A scheme knows no case (RFC 3986 section 6.2.2.1). */
 static bool scheme_skip(struct bytes url, bool *https, struct bytes *rest)
 {
     static const struct bytes schemes[] = {BYTES_LIT("http://"), BYTES_LIT("https://")};

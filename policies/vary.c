@@ -44,7 +44,7 @@ static bool names_add(struct names *names, struct bytes name)
     return true;
 }
 
-/* False: "*", or what cannot be told from it. */
+/* False: "*", or what cannot be told from it (RFC 9110 section 12.5.5). */
 static bool names_of_line(struct names *names, struct bytes line)
 {
     while (line.n > 0) {
@@ -126,7 +126,8 @@ static bool separates(const struct writer *w, char c)
     return c == ',' || (w->parameters && c == ';');
 }
 
-/* A run of OWS counts unless it stands beside a separator or at either end. Returns where it ends. */
+/* A run of OWS counts (RFC 9111 section 4.1) unless it stands beside a separator or at either end. Returns where it
+ * ends. */
 static const char *ows_put(const char *p, const char *end, struct writer *w)
 {
     const char *after = p;
@@ -139,6 +140,7 @@ static const char *ows_put(const char *p, const char *end, struct writer *w)
     return after;
 }
 
+/* White space inside a quoted string is part of it (RFC 9110 section 5.6.4). */
 static void line_put(struct bytes line, struct writer *w)
 {
     const char *p = line.p, *end = line.p + line.n;
@@ -207,7 +209,8 @@ static uint32_t u32_get(const char *p)
     return value;
 }
 
-/* All lines of the field from the first on, as they came but for blanks that mean nothing. Returns the end. */
+/* All lines of the field from the first on as one list (RFC 9110 section 5.3), as they came but for blanks that mean
+ * nothing. Returns the end. */
 static char *lines_put(struct bytes name, struct fields request, size_t first, char *to)
 {
     struct writer w = {.start = to, .to = to, .parameters = has_parameters(name)};
@@ -222,7 +225,8 @@ static char *lines_put(struct bytes name, struct fields request, size_t first, c
     return w.to;
 }
 
-/* Length and value. Returns where the next begins. */
+/* Length and value; an absent field matches an absent one alone (RFC 9111 section 4.1). Returns where the next
+ * begins. */
 static char *value_put(struct bytes name, struct fields request, char *to)
 {
     struct preferences preferences;

@@ -18,16 +18,17 @@ enum vary {
     VARY_STAR, /* matches nothing, also: too many or invalid names */
 };
 
-/* All Vary lines of a response. On VARY_SOME writes the spec: lower-case names, sorted, without duplicates,
- * joined by ','. */
+/* All Vary lines of a response (RFC 9110 section 12.5.5). On VARY_SOME writes the spec: lower-case names, sorted,
+ * without duplicates, joined by ','. */
 enum vary vary_spec_of(struct fields response, char out[VARY_SPEC_MAX], size_t *len);
 
 /* Bytes vary_key_build needs at most. */
 size_t vary_key_bytes_max(struct bytes spec, struct fields request);
 
-/* Values: Accept-Charset, Accept-Encoding and Accept-Language that can be read are written as negotiate.h does; of all
- * else the lines are joined by a comma, without OWS around commas outside quoted strings, in Accept (whose media ranges
- * are lower case) neither around ';'. An absent field differs from an empty one. Returns the length. */
+/* Values, equal where they match in the sense of RFC 9111 section 4.1: Accept-Charset, Accept-Encoding and
+ * Accept-Language that can be read are written as negotiate.h does; of all else the lines are joined by a comma,
+ * without OWS around commas outside quoted strings, in Accept (whose media ranges are lower case) neither around ';'.
+ * An absent field differs from an empty one. Returns the length. */
 size_t vary_key_build(struct bytes spec, struct fields request, char *buf);
 
 /* In which fields two requests differ. */

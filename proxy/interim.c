@@ -138,7 +138,7 @@ static void on_written(h2o_socket_t *sock, const char *err)
 
 /* --- what is written --- */
 
-/* Content-Length has no place in a 1xx (RFC 9110 section 8.6). */
+/* End-to-end fields (RFC 9110 section 7.6.1); Content-Length has no place in a 1xx (section 8.6). */
 static bool passes(struct bytes name, struct fields all)
 {
     return !forward_is_hop_by_hop(name, all) && !bytes_eq(name, BYTES_LIT("content-length"));
@@ -160,6 +160,7 @@ static char *put(char *at, const char *text, size_t n)
     return at + n;
 }
 
+/* With a Via of our own (RFC 9110 section 7.6.3). */
 static size_t put_head(char *out, int status, struct fields fields)
 {
     char *at = out + snprintf(out, LINES_MAX, "HTTP/1.1 %d %s\r\n", status, status_reason(status));
@@ -186,6 +187,8 @@ static struct interim *interim_of(struct request *r)
     return r->interim;
 }
 
+/* RFC 9110 section 15.2 has a proxy forward them, 103 (RFC 8297 section 2) among them, but none to HTTP/1.0. See the
+ * header for 100 (section 10.1.1), and for HTTP/2, which goes without against that section. */
 void interim_pass(struct request *r, int status, struct fields fields)
 {
     if (status == 100 || r->req->version != 0x101)

@@ -21,7 +21,7 @@ struct target {
     const struct conf_route *route; /* of a GET */
 };
 
-/* An absolute URL of the request's own origin. */
+/* An absolute URL of the request's own origin: no other may be invalidated (RFC 9111 section 4.4). */
 static bool target_of_url(const struct ask *ask, struct bytes url, struct target *out)
 {
     struct uri_parts parts;
@@ -103,7 +103,7 @@ bool reference_is_target(const struct ask *ask, struct bytes reference)
     return is;
 }
 
-/* Also what lies under the key that its query is reduced to. */
+/* Also what lies under the key that its query is reduced to (draft-ietf-httpbis-no-vary-search-05 section 7). */
 static void invalidate_reduced(const struct ask *ask, const struct target *target)
 {
     struct worker *w = ask->worker;
@@ -123,6 +123,7 @@ static void invalidate_reduced(const struct ask *ask, const struct target *targe
     free(buf);
 }
 
+/* RFC 9111 section 4.4: the target in any case. */
 static void invalidate_target(const struct ask *ask, uint64_t *born)
 {
     struct target target;
@@ -135,6 +136,7 @@ static void invalidate_target(const struct ask *ask, uint64_t *born)
     free(target.memory);
 }
 
+/* RFC 9111 section 4.4: what Location and Content-Location name. */
 static void invalidate_reference(const struct ask *ask, struct bytes reference)
 {
     struct target target;

@@ -13,7 +13,7 @@
  * answer is passed on: whoever has seen it finds nothing older. *born, of the fetch: see store_purge_target. */
 void invalidate(const struct ask *ask, struct fields answer, uint64_t *born);
 
-/* Does a reference (Content-Location) name what the request asked for? */
+/* Does a reference (Content-Location) name what the request asked for (RFC 9110 sections 8.7 and 9.3.3)? */
 bool reference_is_target(const struct ask *ask, struct bytes reference);
 
 #endif

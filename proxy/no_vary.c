@@ -92,7 +92,7 @@ bool no_vary_prefers_own(struct stored *own, struct stored *reduced)
     return its != other ? its > other : own->born > reduced->born;
 }
 
-/* What the marker for this key lies under; all of it but the last byte is its url part. */
+/* What the marker for this key lies under (the draft's section 7); all of it but the last byte is its url part. */
 static struct bytes marker_key(const struct key *key, char *buf)
 {
     struct key url = {.whole = key->url, .url = key->url}, path;

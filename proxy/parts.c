@@ -40,7 +40,8 @@ static struct part_facts facts_of(const struct stored *s)
     return (struct part_facts){s->status, stored_fields(s), (int64_t)stored_length(s)};
 }
 
-/* The newer one's fields, with the range that both cover; without one, when that is everything. */
+/* The newer one's fields (RFC 9110 section 15.3.7.3; those that only the older one has are left out), with the range
+ * that both cover; without one, when that is everything. */
 static size_t joined_fields(const struct stored *newer, const struct content_range *range, bool whole, char *text,
                             struct field out[2 * ANSWER_FIELDS_MAX])
 {
@@ -108,6 +109,7 @@ static struct stored *join(struct store_thread *t, struct stored *first, struct 
     return joined;
 }
 
+/* RFC 9111 section 3.4. */
 struct stored *parts_join(struct store_thread *t, struct stored *older, struct stored *newer, struct mono_ms now,
                           struct wall_s wall, uint64_t bytes_max)
 {

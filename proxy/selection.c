@@ -93,7 +93,8 @@ static bool only_value(struct fields f, struct bytes name, struct bytes *value)
     return i == f.n || fields_find(f, name, i + 1) == f.n;
 }
 
-/* Would such a request be answered by this response, though it differs in these fields from the one that was? */
+/* Would such a request be answered by this response, though it differs in these fields from the one that was (RFC 9111
+ * section 4.1: mechanisms for ranking preference)? */
 static bool is_wanted(const struct wants *wants, struct vary_difference difference, const struct stored *s)
 {
     struct bytes value;
@@ -177,8 +178,8 @@ bool selection_may_build_on(struct store *store, const struct stored *s)
            !store_tags_purged_since(store, s, s->born);
 }
 
-/* Origins that give all forms of a resource one tag are many: by RFC 9110 section 8.8.3 they must not. What such a
- * request would not want is not offered, nor what may be of another format. */
+/* Origins that give all forms of a resource one tag are many, though RFC 9110 section 8.8.3.3 wants strong ones
+ * distinct. What such a request would not want is not offered, nor what may be of another format. */
 static bool may_offer(const struct wants *wants, struct vary_difference difference, struct stored *s)
 {
     struct bytes coding, language;

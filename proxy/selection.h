@@ -24,15 +24,15 @@ struct selection {
     bool authorization, cookie; /* personal on what is shared: usable is only what says so */
 };
 
-/* May this response be used for such a request at all? */
+/* May this response be used for such a request at all (RFC 9111 section 3.5)? */
 static inline bool selection_may_use(const struct stored *s, bool authorization, bool cookie)
 {
     return (!authorization || s->with_authorization) && (!cookie || s->with_cookie);
 }
 
-/* A response to a request whose other nominated fields were the same, and which is in the one language that this
- * request wants most, or in one of the codings of which it wants none more. Of several the newest by its Date. NULL:
- * none. */
+/* RFC 9111 section 4.1: a response to a request whose other nominated fields were the same, and which is in the one
+ * language that this request wants most, or in one of the codings of which it wants none more. Of several the newest by
+ * its Date (section 4). NULL: none. */
 struct stored *selection_match(const struct selection *q, const struct stored *marker);
 
 /* Stored responses one of which the origin may confirm. */
@@ -41,15 +41,17 @@ struct offers {
     size_t n;
 };
 
-/* Those of the marker's with an entity-tag that this request would take: in a coding and a language that it accepts,
- * and made for the same Accept. */
+/* Those of the marker's with an entity-tag (RFC 9111 section 4.3.1) that this request would take: in a coding and a
+ * language that it accepts, and made for the same Accept. */
 void offers_collect(const struct selection *q, const struct stored *marker, struct offers *out);
 
-/* The field value for If-None-Match, each tag once. Returns the length; to: NULL to learn it. */
+/* The field value for If-None-Match (RFC 9110 section 13.1.2), each tag once. Returns the length; to: NULL to learn
+ * it. */
 size_t offers_write(const struct offers *o, char *to);
 
-/* The one whose entity-tag a 304 names: strongly compared, else weakly, the newest of several. Where only one was
- * offered a 304 without a tag speaks of it. NULL: none. Borrowed. */
+/* The one whose entity-tag a 304 names (RFC 9111 section 4.3.4): strongly compared, else weakly, the newest of several.
+ * More lenient than that section are these: a strong tag may name a weak one, and where only one was offered a 304
+ * without a tag speaks of it. NULL: none. Borrowed. */
 struct stored *offers_named(const struct offers *o, struct fields not_modified);
 
 /* Has no purge gone over it since? One that goes through the store now may not have come to it yet. */
