@@ -69,7 +69,7 @@ static void add_directive(struct bytes s)
     }
 }
 
-/* RFC 9110 section 5.6.1: commas outside of quoted strings part the members. A quote without an end is no quote. */
+/* RFC 9110 section 5.6.1.2: commas outside of quoted strings part the members. A quote without an end is no quote. */
 static void add_line(struct bytes s)
 {
     size_t from = 0, i = 0;
@@ -113,7 +113,8 @@ static int64_t delta_seconds(const struct directive *d)
     return strtoll(text, NULL, 10) < DELTA_SECONDS_MAX ? strtoll(text, NULL, 10) : DELTA_SECONDS_MAX;
 }
 
-/* The smallest of all directives of the name; what cannot be read counts as `unreadable`, or not if that is -1. */
+/* The smallest of all directives of the name; what cannot be read counts as `unreadable`, or not if that is -1. RFC
+ * 9111 section 4.2.1. */
 static int64_t smallest(const char *name, int64_t unreadable, int64_t bare)
 {
     int64_t result = -1;
@@ -206,6 +207,7 @@ static void assert_same(const struct cache_control *cc, struct bytes line)
     assert_qualifiable("private", cc->private_, cc->private_qualified, cc->private_fields, line);
 }
 
+/* RFC 9111 section 5.2. */
 static void any_text(void **state)
 {
     static const char *const samples[] = {"max-age=3600",

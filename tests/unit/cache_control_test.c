@@ -42,6 +42,7 @@ static void without_the_field_nothing_is_said(void **state)
     assert_true(parse("").present);
 }
 
+/* RFC 9111 section 5.2, RFC 5861 sections 3 and 4, RFC 8246 section 2. */
 static void each_directive_is_known_in_any_case(void **state)
 {
     struct cache_control cc = parse("No-StOrE, NO-CACHE, Private, PUBLIC, must-Revalidate, proxy-revalidate, "
@@ -60,6 +61,7 @@ static void each_directive_is_known_in_any_case(void **state)
     assert_false(cc.no_store || cc.no_cache || cc.private_ || cc.public_);
 }
 
+/* RFC 9111 section 5.2.3: what is not known is ignored. */
 static void names_only_alike_are_others(void **state)
 {
     struct cache_control cc = parse("no-stored, xno-store, nostore, max-agee=5, foobar, =, ;no-store");
@@ -81,6 +83,7 @@ static void deltas_saturate(void **state)
     assert_int_equal(parse("max-age=99999999999999999999999999999999999999").max_age_s, DELTA_SECONDS_MAX);
 }
 
+/* RFC 9111 section 4.2.1: what is invalid makes stale. */
 static void unreadable_lifetimes_are_zero(void **state)
 {
     static const char *const values[] = {
@@ -99,6 +102,7 @@ static void unreadable_lifetimes_are_zero(void **state)
     assert_int_equal(parse("max-age=\"3600\"").max_age_s, 3600); /* RFC 9111 section 5.2: either form */
 }
 
+/* RFC 9111 section 4.2.1 has the first count, or the response be stale; the smallest lies between. */
 static void of_duplicates_the_smallest_counts(void **state)
 {
     (void)state;
@@ -109,6 +113,7 @@ static void of_duplicates_the_smallest_counts(void **state)
     assert_int_equal(parse_lines("max-age=1", "s-maxage=9, max-age=1800").max_age_s, 1);
 }
 
+/* RFC 9110 section 5.3. */
 static void lines_add_up_and_other_fields_do_not(void **state)
 {
     struct cache_control cc = parse_lines("public", "max-age=5");
@@ -119,6 +124,7 @@ static void lines_add_up_and_other_fields_do_not(void **state)
     assert_false(cc.no_store);
 }
 
+/* RFC 9111 section 5.2, RFC 9110 section 5.6.4. */
 static void quoted_text_is_no_directive(void **state)
 {
     struct cache_control cc = parse("extension=\"max-age=3600, no-store\", max-age=1");
@@ -132,7 +138,7 @@ static void quoted_text_is_no_directive(void **state)
     assert_false(cc.private_);
 }
 
-/* A quote that never ends must not swallow what forbids. */
+/* A quote that never ends must not swallow what forbids. RFC 9110 section 5.6.4 knows no such string. */
 static void an_open_quote_hides_nothing(void **state)
 {
     (void)state;
@@ -142,6 +148,7 @@ static void an_open_quote_hides_nothing(void **state)
     assert_true(parse("a=\"\\").present);
 }
 
+/* RFC 9111 sections 5.2.2.4 and 5.2.2.7. */
 static void lists_of_field_names_are_kept(void **state)
 {
     struct cache_control cc = parse("no-cache=\"a, Set-Cookie\", private=X-User, max-age=5");
@@ -159,7 +166,7 @@ static void lists_of_field_names_are_kept(void **state)
     assert_bytes(parse("no-cache=\"azAZ09-_~\"").no_cache_fields, "azAZ09-_~");
 }
 
-/* The bare form is the stricter one, so whatever is in doubt becomes it. */
+/* RFC 9111 sections 5.2.2.4 and 5.2.2.7. The bare form is the stricter one, so whatever is in doubt becomes it. */
 static void doubtful_lists_become_the_bare_form(void **state)
 {
     static const char *const values[] = {
@@ -178,6 +185,7 @@ static void doubtful_lists_become_the_bare_form(void **state)
     assert_true(parse_lines("private=\"a\"", "private").private_);
 }
 
+/* RFC 9111 section 5.2 allows these no argument; that of immutable RFC 8246 section 2 would ignore. */
 static void a_senseless_argument_allows_nothing_and_still_forbids(void **state)
 {
     struct cache_control cc = parse("no-store=1, public=1, must-understand=0, must-revalidate=x, immutable=\"y\"");
@@ -187,6 +195,7 @@ static void a_senseless_argument_allows_nothing_and_still_forbids(void **state)
     assert_false(cc.public_ || cc.must_understand || cc.immutable);
 }
 
+/* RFC 9111 sections 5.2.1.2 and 5.2.1.3. */
 static void wishes_of_a_request_are_dropped_when_unreadable(void **state)
 {
     (void)state;
@@ -198,6 +207,7 @@ static void wishes_of_a_request_are_dropped_when_unreadable(void **state)
     assert_true(parse("min-fresh=-1").min_fresh_s < 0);
 }
 
+/* RFC 9110 section 5.6.1.2. */
 static void empty_members_are_skipped(void **state)
 {
     struct cache_control cc = parse(" ,, max-age=3 ,,no-cache, ");

@@ -20,6 +20,7 @@ static void assert_format(struct cache_status s, const char *want)
         assert_int_equal(out[i], '#');
 }
 
+/* RFC 9211 section 2. */
 static void the_documented_members(void **state)
 {
     (void)state;
@@ -33,6 +34,7 @@ static void the_documented_members(void **state)
     assert_format((struct cache_status){.detail = "redis"}, "weir; hit; detail=redis");
 }
 
+/* RFC 9211 sections 2.2 to 2.6 and 2.8; their order is our own. */
 static void the_order_of_all_parameters(void **state)
 {
     (void)state;
@@ -40,6 +42,7 @@ static void the_order_of_all_parameters(void **state)
                   "weir; fwd=stale; fwd-status=200; ttl=60; stored; collapsed; detail=x");
 }
 
+/* RFC 9211 sections 2.1 and 2.2. */
 static void every_reason_has_its_word(void **state)
 {
     (void)state;
@@ -51,6 +54,7 @@ static void every_reason_has_its_word(void **state)
     assert_format((struct cache_status){.fwd = FWD_PARTIAL}, "weir; fwd=partial");
 }
 
+/* RFC 9211 section 2.4. */
 static void numbers_at_their_bounds(void **state)
 {
     (void)state;
@@ -61,7 +65,7 @@ static void numbers_at_their_bounds(void **state)
     assert_format((struct cache_status){.has_ttl = true, .ttl_s = INT64_MIN}, "weir; hit; ttl=-9223372036854775808");
 }
 
-/* A detail that fills the last byte is written, one byte more and it is left out whole. */
+/* RFC 9211 section 2.8. A detail that fills the last byte is written, one byte more and it is left out whole. */
 static void a_detail_that_does_not_fit_is_left_out(void **state)
 {
     char detail[CACHE_STATUS_MAX + 1], want[CACHE_STATUS_MAX + 1];

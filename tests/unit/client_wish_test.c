@@ -22,6 +22,7 @@ static enum reuse reuse(const char *value, int64_t age_ms)
     return wish_in("cache-control", value, &minute, age_ms);
 }
 
+/* RFC 9111 sections 5.2.1.5 to 5.2.1.7: none of the three asks for validation. */
 static void without_a_wish_nothing_changes(void **state)
 {
     (void)state;
@@ -43,7 +44,7 @@ static void no_cache_asks_for_validation(void **state)
     assert_false(client_wish_of((struct fields){both, 2}).no_cache);
 }
 
-/* Sections 5.2.1.1 and 5.2.1.3. */
+/* RFC 9111 sections 5.2.1.1 and 5.2.1.3. */
 static void max_age_and_min_fresh_narrow(void **state)
 {
     (void)state;
@@ -55,7 +56,7 @@ static void max_age_and_min_fresh_narrow(void **state)
     assert_int_equal(reuse("max-age=10, max-stale", 61000), REUSE_VALIDATE);
 }
 
-/* Section 5.2.1.2. */
+/* RFC 9111 section 5.2.1.2; what the origin forbids comes first (section 4.2.4). */
 static void max_stale_puts_up_with_what_is_stale(void **state)
 {
     struct lifetimes l = minute;

@@ -51,6 +51,7 @@ static void if_none_match_compares_weakly(void **state)
     assert_int_equal(none_match("\"abcdef\xfc\"", "\"abcdef\xfc\""), CONDITIONAL_NOT_MODIFIED);
 }
 
+/* RFC 9110 sections 13.1.2 and 5.6.1.2. */
 static void any_member_of_the_list_may_match(void **state)
 {
     (void)state;
@@ -77,7 +78,8 @@ static void any_member_of_the_list_may_match(void **state)
                      CONDITIONAL_NOT_MODIFIED);
 }
 
-/* Unquoted tags come from origins and go back to them; the same bytes are the same tag. */
+/* Unquoted tags come from origins and go back to them; the same bytes are the same tag. RFC 9110 section 8.8.3 has
+ * none. */
 static void malformed_tags_match_byte_for_byte(void **state)
 {
     (void)state;
@@ -88,6 +90,7 @@ static void malformed_tags_match_byte_for_byte(void **state)
     assert_int_equal(none_match("w/\"abc\"", "\"abc\""), CONDITIONAL_SEND);
 }
 
+/* RFC 9110 section 13.1.2. */
 static void a_star_matches_whatever_is_stored(void **state)
 {
     (void)state;
@@ -95,6 +98,7 @@ static void a_star_matches_whatever_is_stored(void **state)
     assert_int_equal(conditional_judge(FIELDS(FIELD("if-none-match", "*")), none, NOW), CONDITIONAL_NOT_MODIFIED);
 }
 
+/* RFC 9110 section 13.1.2. */
 static void without_an_etag_no_tag_matches(void **state)
 {
     (void)state;
@@ -115,6 +119,7 @@ static void if_match_and_if_unmodified_since_are_the_origins(void **state)
     assert_false(conditional_for_origin(none));
 }
 
+/* RFC 9110 section 13.1.3. */
 static void if_modified_since_on_both_sides_of_last_modified(void **state)
 {
     (void)state;
@@ -140,6 +145,7 @@ static void date_stands_in_for_a_missing_last_modified(void **state)
     assert_int_equal(conditional_judge(FIELDS(FIELD("if-modified-since", LATER)), none, NOW), CONDITIONAL_SEND);
 }
 
+/* RFC 9110 section 13.1.3. */
 static void what_is_no_single_date_is_no_condition(void **state)
 {
     (void)state;

@@ -101,6 +101,7 @@ static bool reference_matches(struct bytes list, struct bytes etag)
     return etag.n > 0 && reference_lists(list, &tag);
 }
 
+/* RFC 9110 sections 13.1.2 and 8.8.3.2. */
 static void any_text(void **state)
 {
     static const char *const samples[] = {"\"a\"",          "W/\"a\"", "\"xyzzy\", \"r2d2xxxx\", W/\"c3piozzzz\"",

@@ -15,6 +15,7 @@
 
 static const struct fields nothing = {NULL, 0};
 
+/* RFC 9110 sections 7.6.1 and 11.7, RFC 7540 section 3.2.1. */
 static void hop_by_hop_by_definition(void **state)
 {
     (void)state;
@@ -37,6 +38,7 @@ static void hop_by_hop_by_definition(void **state)
         assert_false(forward_is_hop_by_hop(bytes_of(end[i]), nothing));
 }
 
+/* RFC 9110 section 7.6.1. */
 static void hop_by_hop_by_connection(void **state)
 {
     (void)state;
@@ -56,6 +58,7 @@ static bool names_fields(const char *connection)
     return forward_connection_names_fields(FIELDS(f));
 }
 
+/* RFC 9110 section 7.6.1. */
 static void connection_that_names_fields(void **state)
 {
     (void)state;
@@ -75,6 +78,7 @@ static void node_is(const char *address, const char *expected)
     assert_true(bytes_eq((struct bytes){out, n}, bytes_of(expected)));
 }
 
+/* RFC 7239 section 6. */
 static void nodes(void **state)
 {
     (void)state;
@@ -101,6 +105,7 @@ static void addresses(const char *value, const char *left)
     assert_string_equal(out, left);
 }
 
+/* RFC 7239 sections 4 and 5. */
 static void claims_of_host_and_scheme_go(void **state)
 {
     (void)state;

@@ -82,6 +82,7 @@ static void the_order_of_what_an_origin_states(void **state)
     assert_false(judge((struct freshness_facts){0}, FIELDS(CC("public"))).explicit_);
 }
 
+/* RFC 9111 sections 5.2.2.8 and 5.2.2.10: they are for shared caches. */
 static void s_maxage_does_not_bind_a_users_own_cache(void **state)
 {
     struct freshness_facts user = {.user_scope = true};
@@ -95,6 +96,7 @@ static void s_maxage_does_not_bind_a_users_own_cache(void **state)
     assert_false(judge(user, FIELDS(CC("s-maxage=7"))).explicit_);
 }
 
+/* RFC 9111 section 4.2.1; without a Date from receipt (RFC 9110 section 6.6.1). */
 static void expires_counts_from_date(void **state)
 {
     (void)state;
@@ -121,6 +123,7 @@ static void an_unreadable_expires_is_already_stale(void **state)
     assert_int_equal(fresh_ms(FIELDS(DATE(T0), EXPIRES(T0_PLUS_60), EXPIRES("-1"))), 0);
 }
 
+/* RFC 9111 section 4.2.2. */
 static void heuristics_take_a_tenth_and_at_most_a_day(void **state)
 {
     (void)state;
@@ -252,7 +255,7 @@ static void ignoring_the_origin_the_tier_alone_decides(void **state)
     assert_int_equal(judge(f, FIELDS(DATE(T0), CC("max-age=77"), MODIFIED(T0_MINUS_DAY))).fresh_ms, 0);
 }
 
-/* RFC 5861: the origin's window, also one of zero, stands before the tier's. */
+/* RFC 5861 sections 3 and 4: the origin's window, also one of zero, stands before the tier's. */
 static void stale_windows_are_the_origins_else_the_tiers(void **state)
 {
     const struct tier tier = {"t", -1, 4 * SECOND, 6 * SECOND, 0, NULL, 0};
@@ -271,7 +274,7 @@ static void stale_windows_are_the_origins_else_the_tiers(void **state)
     assert_int_equal(l.stale_if_error_ms, 0);
 }
 
-/* RFC 9111 sections 4.2.4, 5.2.2.2, 5.2.2.8, 5.2.2.10. */
+/* RFC 9111 sections 4.2.4, 5.2.2.2, 5.2.2.4, 5.2.2.8 and 5.2.2.10. */
 static void some_directives_forbid_stale_responses(void **state)
 {
     const struct {
@@ -340,7 +343,7 @@ static void initial_age_is_the_greater_of_apparent_and_corrected(void **state)
     assert_int_equal(judge(slow, FIELDS(DATE(T0))).initial_age_ms, 0);
 }
 
-/* RFC 9111 section 5.1. */
+/* RFC 9111 section 5.1, which would not look beyond a first member that cannot be read. */
 static void the_first_readable_age_counts(void **state)
 {
     (void)state;
@@ -361,6 +364,7 @@ static void the_first_readable_age_counts(void **state)
     assert_int_equal(initial_ms(FIELDS(AGE("99999999999999999999999999"))), DELTA_SECONDS_MAX * SECOND);
 }
 
+/* RFC 9111 section 4.2.3. */
 static void current_age_grows_with_residence_and_is_never_negative(void **state)
 {
     const struct lifetimes l = {.initial_age_ms = 700};
@@ -371,6 +375,7 @@ static void current_age_grows_with_residence_and_is_never_negative(void **state)
     assert_int_equal(freshness_age_ms(&l, (struct mono_ms){5000}, (struct mono_ms){4000}), 700);
 }
 
+/* RFC 9111 section 4.2, RFC 5861 section 3; must-revalidate and no-cache: RFC 9111 sections 5.2.2.2 and 5.2.2.4. */
 static void reuse_on_both_sides_of_each_boundary(void **state)
 {
     struct lifetimes l = {.fresh_ms = 1000, .stale_while_revalidate_ms = 500};
@@ -388,6 +393,7 @@ static void reuse_on_both_sides_of_each_boundary(void **state)
     assert_int_equal(freshness_reuse(&l, 0), REUSE_VALIDATE);
 }
 
+/* RFC 5861 section 4, RFC 9111 section 4.2.4. */
 static void stale_if_error_on_both_sides_of_its_end(void **state)
 {
     struct lifetimes l = {.fresh_ms = 1000, .stale_if_error_ms = 500};
@@ -417,6 +423,7 @@ static void useful_until_the_longer_window_ends(void **state)
     assert_int_equal(freshness_useful_ms(&l), 0);
 }
 
+/* RFC 9111 sections 5.1 and 1.2.2. */
 static void the_age_field_is_whole_seconds_within_bounds(void **state)
 {
     (void)state;

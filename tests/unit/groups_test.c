@@ -55,6 +55,7 @@ static void groups_are_a_list_of_strings(void **state)
                   "eurovision-results", "australia");
 }
 
+/* RFC 9651 section 4.2, RFC 9875 sections 2 and 3. */
 static void with_an_error_none_of_a_list_counts(void **state)
 {
     static const char *const wrong[] = {
@@ -91,6 +92,7 @@ static size_t count(const char *name, const char *value, enum groups_kind kind)
     return n;
 }
 
+/* RFC 9875 sections 2 and 3 ask for 32 groups of 32 characters. */
 static void so_many_and_so_long_and_no_more(void **state)
 {
     static char text[4 * GROUPS_MAX * 8], tag[GROUP_BYTES_MAX + 64];

@@ -202,6 +202,7 @@ static int64_t some_now(struct mutate *m)
     return edge + (int64_t)mutate_below(m, 3 * 86400);
 }
 
+/* RFC 9110 section 5.6.7. */
 static void any_text(void **state)
 {
     static const char *const samples[] = {"Sun, 06 Nov 1994 08:49:37 GMT",    "Sunday, 06-Nov-94 08:49:37 GMT",
@@ -222,7 +223,7 @@ static void any_text(void **state)
     mutate_end(&m);
 }
 
-/* Texts that have the form of a date, with each part in or a little out of its bounds. */
+/* Texts that have the form of a date, with each part in or a little out of its bounds. RFC 9110 section 5.6.7. */
 static void near_dates(void **state)
 {
     static const char *const none[] = {"", NULL};
@@ -268,6 +269,7 @@ static void near_dates(void **state)
     assert_true(dates > 0);
 }
 
+/* RFC 9110 section 5.6.7. */
 static void what_is_written_is_read(void **state)
 {
     static const char *const none[] = {"", NULL};

@@ -46,6 +46,7 @@ static void letters_match_in_any_case_and_the_weekday_is_not_checked(void **stat
     assert_int_equal(parsed("Mon, 06 Nov 1994 08:49:37 GMT"), 784111777);
 }
 
+/* RFC 9110 section 5.6.7; no zone but GMT: RFC 9111 section 4.2. */
 static void what_is_nearly_a_date_is_invalid(void **state)
 {
     static const char *const texts[] = {
@@ -82,6 +83,7 @@ static void what_is_nearly_a_date_is_invalid(void **state)
         assert_invalid(texts[i]);
 }
 
+/* RFC 9110 section 5.6.7. */
 static void every_cut_off_date_is_invalid(void **state)
 {
     static const char *const texts[] = {"Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT",
@@ -94,6 +96,7 @@ static void every_cut_off_date_is_invalid(void **state)
             assert_false(http_date_parse((struct bytes){texts[i], n}, NOW_2026, &out));
 }
 
+/* RFC 9110 section 5.6.7; never later than was said: RFC 9111 section 4.2. */
 static void numbers_are_held_to_the_calendar(void **state)
 {
     (void)state;
@@ -107,6 +110,7 @@ static void numbers_are_held_to_the_calendar(void **state)
     assert_invalid("Sat, 31 Nov 2016 00:00:00 GMT");
 }
 
+/* RFC 9110 section 5.6.7. */
 static void leap_days_exist_in_leap_years_only(void **state)
 {
     (void)state;
@@ -145,6 +149,7 @@ static void two_digit_years_lie_at_most_fifty_years_ahead(void **state)
                      INT64_C(68198400));
 }
 
+/* RFC 9110 section 5.6.7. */
 static void formatting_writes_imf_fixdate(void **state)
 {
     char text[HTTP_DATE_LEN + 1];

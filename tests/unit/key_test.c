@@ -56,6 +56,7 @@ static void target_is(const struct key_rules *rules, const char *query, const ch
     free(buf);
 }
 
+/* Goes beyond RFC 9110 section 4.2.3. */
 static void query_is_sorted_by_name_and_stable(void **state)
 {
     (void)state;
@@ -210,6 +211,7 @@ static void url_is(const struct key_rules *rules, const char *url, const char *p
     free(buf);
 }
 
+/* RFC 9110 sections 4.2.3 and 4.2.4. */
 static void urls_make_url_parts(void **state)
 {
     (void)state;
@@ -228,6 +230,7 @@ static void urls_make_url_parts(void **state)
     assert_int_equal(key_url_print(BYTES_LIT("h\xff\xff\xff\xff________"), text, sizeof text), 0);
 }
 
+/* RFC 9110 section 4.2.3. */
 static void url_of_a_request_is_that_of_its_url(void **state)
 {
     (void)state;
@@ -263,7 +266,7 @@ static const char *normalized(const char *prefix)
     return out;
 }
 
-/* What is written in another way in a prefix means the same keys, as it does in a URL. */
+/* What is written in another way in a prefix means the same keys, as it does in a URL. RFC 9110 section 4.2.3. */
 static void prefixes_are_normalized(void **state)
 {
     (void)state;
@@ -355,7 +358,7 @@ static bool cookies_same(struct bytes a, struct bytes b)
     return true;
 }
 
-/* Two requests have one key exactly when all their parts are the same. */
+/* RFC 9111 section 2. Two requests have one key exactly when all their parts are the same. */
 static void keys_are_equal_when_all_parts_are(void **state)
 {
     (void)state;

@@ -64,6 +64,7 @@ static void aliases_of_codings(void **state)
     writes(language, "x-gzip", "x-gzip");
 }
 
+/* RFC 9110 sections 12.4.2 and 12.5.3. */
 static void what_is_no_such_list_is_not_read(void **state)
 {
     static const char *const values[] = {
@@ -94,6 +95,7 @@ static void only_so_many_are_read(void **state)
     assert_false(parse(language, text, &p));
 }
 
+/* RFC 9110 sections 5.3 and 12.5.2 to 12.5.4. */
 static void lines_make_one_list(void **state)
 {
     const struct field f[] = {{BYTES_LIT("x"), NULL, BYTES_LIT("no list")},
@@ -116,6 +118,7 @@ static bool best_language(const char *accept, const char *content)
     return negotiate_language_is_best(&p, bytes_of(content));
 }
 
+/* RFC 9110 section 12.5.4, RFC 9111 section 4.1. */
 static void one_language_is_wanted_most(void **state)
 {
     (void)state;
@@ -177,7 +180,7 @@ static int coding(const char *accept, const char *content)
 
 enum { REFUSED, ACCEPTABLE, BEST };
 
-/* RFC 9110 section 12.5.3. */
+/* RFC 9110 section 12.5.3, but for what sends no wishes. */
 static void codings_that_are_acceptable_or_best(void **state)
 {
     (void)state;
@@ -310,7 +313,8 @@ static void random_value(unsigned *seed, char *to)
         strcat(to, parts[(size_t)rand_r(seed) % (sizeof parts / sizeof *parts)]);
 }
 
-/* Two values are written alike exactly if they mean the same; what is written means what was read. */
+/* Two values are written alike exactly if they mean the same; what is written means what was read. RFC 9111 section
+ * 4.1. */
 static void values_are_written_alike_if_they_mean_the_same(void **state)
 {
     enum { ROUNDS = 1000000 };

@@ -1,3 +1,4 @@
+/* Sections are those of draft-ietf-httpbis-no-vary-search-05. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -64,7 +65,7 @@ static void assert_reduced(const char *field, const char *query, const char *exp
         fail_msg("%s: %s came to %.*s in place of %s", field, query, (int)got.n, got.p, expected);
 }
 
-/* The draft's section 4.2: its examples. */
+/* The draft's section 5.1; the examples are those of its section 5.2.1, and more. */
 static void what_is_not_as_the_draft_has_it_is_without_effect(void **state)
 {
     static const char *const none[] = {
@@ -100,6 +101,7 @@ static void what_is_not_as_the_draft_has_it_is_without_effect(void **state)
     assert_false(no_vary_search_read((struct fields){NULL, 0}, &nvs));
 }
 
+/* The draft's section 5.1; `params` as a Boolean is from earlier versions. */
 static void the_forms_of_the_field(void **state)
 {
     (void)state;
@@ -114,6 +116,7 @@ static void the_forms_of_the_field(void **state)
     assert_int_equal(nvs_of("params=?0, params").kind, NO_VARY_EXCEPT);
 }
 
+/* The draft's sections 5.3 and 6. */
 static void named_parameters_do_not_count(void **state)
 {
     const char *field = "params=(\"utm_source\" \"b c\" \"d\\\"\\\\\")";
@@ -131,6 +134,7 @@ static void named_parameters_do_not_count(void **state)
     assert_false(equal(field, "utm_source2=x", ""));
 }
 
+/* The draft's sections 5.3 and 6. */
 static void all_but_the_named_do_not_count(void **state)
 {
     (void)state;
@@ -143,7 +147,7 @@ static void all_but_the_named_do_not_count(void **state)
     assert_true(equal("except=(\"%C3%A9+%E6%B0%97\"), key-order", "x&\xc3\xa9+\xe6\xb0\x97=1", "%c3%a9%20%E6%B0%97=1"));
 }
 
-/* The sort is stable: values of one name keep their order (section 5). */
+/* The sort is stable: values of one name keep their order (the draft's section 6). */
 static void the_order_of_names_may_not_count(void **state)
 {
     (void)state;
@@ -153,7 +157,7 @@ static void the_order_of_names_may_not_count(void **state)
     assert_true(equal("key-order, params=(\"x\")", "c=3&x=1&a=1", "a=1&c=3"));
 }
 
-/* Section 5.1. */
+/* The draft's section 6; the first examples are those of its section 6.1. */
 static void spellings_of_one_query_are_equal(void **state)
 {
     static const char *const same[][2] = {
@@ -260,6 +264,7 @@ static void sorts_stably(unsigned n)
     assert_true(bytes_eq(reduced(&nvs, bytes_of(query), out, sizeof out), bytes_of(expected)));
 }
 
+/* The draft's section 6. */
 static void any_number_of_parameters_is_sorted(void **state)
 {
     (void)state;
@@ -267,7 +272,8 @@ static void any_number_of_parameters_is_sorted(void **state)
         sorts_stably(n);
 }
 
-/* Whatever the queries: they are equal where what they are reduced to is, and what is reduced stays so. */
+/* Whatever the queries: they are equal where what they are reduced to is, and what is reduced stays so. The draft's
+ * section 6. */
 static void reduced_queries_are_the_same_where_queries_are_equal(void **state)
 {
     const char *fields[] = {"key-order", "params=(\"a\")", "except=(\"a\" \"%C3%A9\"), key-order",

@@ -1,4 +1,4 @@
-/* Keys reduced by No-Vary-Search, and the marker of a path. */
+/* Keys reduced by No-Vary-Search (draft-ietf-httpbis-no-vary-search-05), and the marker of a path. */
 // clang-format off
 #include <stdarg.h>
 #include <stddef.h>
@@ -58,6 +58,7 @@ static void reduces(const char *said, const char *query, const char *expected)
     free(expected_buf);
 }
 
+/* The draft's section 6. */
 static void a_query_is_reduced(void **state)
 {
     (void)state;
@@ -73,7 +74,7 @@ static void a_query_is_reduced(void **state)
     reduces("params=()", "a=1&b=2", "a=1&b=2");
 }
 
-/* Without order; names and values are compared as they are read (draft section 5). */
+/* Without order; names and values are compared as they are read (the draft's section 6). */
 static void an_order_that_does_not_count(void **state)
 {
     (void)state;
@@ -126,6 +127,7 @@ static void a_field_that_is_too_long_has_no_effect(void **state)
     with_field_of(NO_VARY_TEXT_MAX + 1, "a=1&b=2");
 }
 
+/* RFC 9110 section 5.3. */
 static void lines_are_one_text(void **state)
 {
     struct field lines[] = {field("key-order"), {BYTES_LIT("other"), NULL, BYTES_LIT("x")}, field("params=(\"b\")")};
@@ -160,6 +162,7 @@ static void reduces_by_marker(struct store *store, struct store_thread *t, const
     free(expected_buf);
 }
 
+/* The draft's section 7. */
 static void a_marker_is_for_all_queries_of_its_path(void **state)
 {
     struct store *store = store_create(&(struct store_options){.bytes_max = 1 << 20, .threads = 1, .seed = 1});
@@ -203,7 +206,8 @@ static struct stored *response_to(struct store *store, struct store_thread *t, s
     return s;
 }
 
-/* What lies under a reduced key is for whom its own field says, until a purge of their own url has come. */
+/* What lies under a reduced key is for whom its own field says, until a purge of their own url has come. The draft's
+ * sections 6 and 7. */
 static void a_response_says_for_which_queries_it_is(void **state)
 {
     struct store *store = store_create(&(struct store_options){.bytes_max = 1 << 20, .threads = 1, .seed = 1});

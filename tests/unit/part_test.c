@@ -46,6 +46,7 @@ static enum part_verdict of_whole(const char *range, int64_t length, struct part
     return choose_if(range, NULL, 200, NULL, length, out);
 }
 
+/* RFC 9110 sections 14.1.2, 14.2 and 15.5.17. */
 static void ranges_of_a_whole(void **state)
 {
     struct part p;
@@ -68,6 +69,7 @@ static void ranges_of_a_whole(void **state)
     assert_int_equal(choose_if("bytes=0-1", NULL, 404, NULL, 10, &p), PART_WHOLE);
 }
 
+/* RFC 9110 section 13.1.5. */
 static void if_range_that_does_not_hold_asks_for_the_whole(void **state)
 {
     struct part p;
@@ -83,6 +85,7 @@ static enum part_verdict of_part(const char *range, const char *content_range, i
     return choose_if(range, NULL, 206, content_range, length, out);
 }
 
+/* RFC 9111 section 3.3. */
 static void ranges_of_a_part(void **state)
 {
     struct part p;
@@ -109,6 +112,7 @@ static void ranges_of_a_part(void **state)
     assert_int_equal(of_part("bytes=-1", "bytes 4-6/*", 3, &p), PART_MISSING);
 }
 
+/* RFC 9110 section 15.3.7. */
 static void a_part_that_is_shorter_than_it_says(void **state)
 {
     struct part p;
@@ -133,6 +137,7 @@ static bool storable(const char *content_range, const char *type, int64_t length
     return part_is_storable(&(struct part_facts){206, {s, 2}, length});
 }
 
+/* RFC 9111 section 3.3; RFC 9110 sections 14.4 and 15.3.7.2. */
 static void what_part_may_be_stored(void **state)
 {
     (void)state;
@@ -152,6 +157,7 @@ static enum part_gap gap_of(const char *content_range, int64_t length, struct co
     return part_gap(&(struct part_facts){206, {&s, 1}, length}, out);
 }
 
+/* RFC 9111 section 3.3. */
 static void what_a_part_lacks(void **state)
 {
     struct content_range r;
@@ -175,6 +181,7 @@ static bool join(const char *a, int64_t an, const char *b, int64_t bn, struct co
     return part_joins(&(struct part_facts){206, {&fa, 1}, an}, &(struct part_facts){206, {&fb, 1}, bn}, out, tail);
 }
 
+/* RFC 9111 section 3.4, RFC 9110 section 15.3.7.3. */
 static void parts_that_touch_are_one(void **state)
 {
     struct content_range r;

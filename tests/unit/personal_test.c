@@ -88,6 +88,7 @@ static void every_line_counts(void **state)
     assert_false(personal_judge(&rules, (struct fields){f, 2}).cookie);
 }
 
+/* RFC 9111 section 3.5. */
 static void authorization_is_told_apart(void **state)
 {
     (void)state;

@@ -48,6 +48,7 @@ static void private_withholds_the_fields_it_names_from_what_is_shared(void **sta
     assert_false(qualified_withholds(&cc, true, BYTES_LIT("set-cookie")));
 }
 
+/* RFC 9111 sections 5.2.2.4 and 5.2.2.7. */
 static void the_bare_forms_withhold_no_field_but_the_whole(void **state)
 {
     const struct cache_control cc = settled("no-cache, private");
@@ -57,6 +58,7 @@ static void the_bare_forms_withhold_no_field_but_the_whole(void **state)
     assert_false(qualified_withholds(&cc, false, BYTES_LIT("set-cookie")));
 }
 
+/* RFC 9111 sections 5.2.2.4 and 5.2.2.7: their notes let a cache take a list for the bare form. */
 static void what_the_response_cannot_be_used_without_is_not_left_out(void **state)
 {
     static const char *const names[] = {"vary", "Content-Encoding", "set-cookie, vary", "cache-control"};

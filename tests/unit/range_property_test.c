@@ -114,6 +114,7 @@ static bool reference_overlap(const struct range_spec *a, const struct range_spe
     return !a_nothing && !b_nothing && from <= to;
 }
 
+/* RFC 9110 sections 14.2 and 17.15. */
 static bool reference_abusive(const struct reference *r)
 {
     size_t overlapping = 0, tiny = 0;
@@ -149,6 +150,7 @@ static void reference_parse(struct bytes value, struct reference *out)
         out->n = 0;
 }
 
+/* RFC 9110 sections 14.1.1, 14.2 and 17.15. */
 static void sets_of_ranges(void **state)
 {
     static const char *const samples[] = {
@@ -236,6 +238,7 @@ static enum range_fit reference_resolve(const struct range_spec *s, uint64_t len
     return length == 0 && s->first < 0 && s->last > 0 ? RANGE_EMPTY : RANGE_UNSATISFIABLE;
 }
 
+/* RFC 9110 section 14.1.2. */
 static void ranges_of_all_short_representations(void **state)
 {
     (void)state;
@@ -290,6 +293,7 @@ static bool reference_content_range(struct bytes value, struct content_range *ou
     return out->complete < 0 || digits_compare(&last, &complete) < 0;
 }
 
+/* RFC 9110 section 14.4. */
 static void content_ranges(void **state)
 {
     static const char *const samples[] = {"bytes 0-499/1234",

@@ -100,6 +100,7 @@ static void what_is_invalid_is_ignored(void **state)
     assert_int_equal(range_parse(FIELDS(FIELD("range", "bytes=0-1"), FIELD("range", "bytes=2-3")), &set), RANGE_NONE);
 }
 
+/* RFC 9110 section 14.1.2: large numerals are to be expected. */
 static void numbers_beyond_int64_count_as_its_greatest(void **state)
 {
     (void)state;
@@ -176,6 +177,7 @@ static void a_range_is_cut_to_the_representation(void **state)
     assert_fit(0, INT64_MAX, 0, RANGE_UNSATISFIABLE);
 }
 
+/* RFC 9110 section 14.1.2. */
 static void a_suffix_counts_from_the_end(void **state)
 {
     (void)state;
@@ -223,6 +225,7 @@ static void content_range_in_its_three_forms(void **state)
     assert_content_range("bytes 0-9223372036854775807/*", 0, INT64_MAX, -1);
 }
 
+/* RFC 9110 section 14.4. */
 static void an_invalid_content_range_says_nothing(void **state)
 {
     static const char *const values[] = {
@@ -272,6 +275,7 @@ static void assert_formatted(int64_t first, int64_t last, int64_t complete, cons
     assert_int_equal(n, strlen(text));
 }
 
+/* RFC 9110 section 14.4. */
 static void content_range_is_written_as_it_is_read(void **state)
 {
     (void)state;

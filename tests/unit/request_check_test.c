@@ -28,6 +28,7 @@ static int field_status(bool http2, const char *name, const char *value)
     return request_check(&line, (struct fields){&f, 1}, &limits).status;
 }
 
+/* RFC 9112 sections 3 and 3.1, RFC 9110 sections 9.3.6 and 9.3.8. */
 static void methods(void **state)
 {
     (void)state;
@@ -53,6 +54,7 @@ static void methods(void **state)
     }
 }
 
+/* RFC 9112 sections 3, 3.2 and 3.2.1. */
 static void targets(void **state)
 {
     (void)state;
@@ -71,6 +73,7 @@ static void targets(void **state)
     assert_int_equal(line_status(false, "GET", target, "h"), 414);
 }
 
+/* RFC 9110 sections 5.1 and 5.6.2, RFC 9113 section 8.2.1. */
 static void field_names(void **state)
 {
     (void)state;
@@ -88,7 +91,7 @@ static void field_names(void **state)
     assert_int_equal(request_check(&line, (struct fields){&nul, 1}, &limits).status, 400);
 }
 
-/* Long texts are read eight bytes at a time. */
+/* Long texts are read eight bytes at a time. RFC 9110 sections 5.1 and 5.5. */
 static void each_byte_counts_wherever_it_stands(void **state)
 {
     (void)state;
@@ -114,6 +117,7 @@ static void each_byte_counts_wherever_it_stands(void **state)
             }
 }
 
+/* RFC 9110 section 5.5, without the controls that a recipient may retain. */
 static void field_values(void **state)
 {
     (void)state;
@@ -127,6 +131,7 @@ static void field_values(void **state)
     assert_int_equal(field_status(true, "x", ""), 0);
 }
 
+/* RFC 9113 section 8.2.2. */
 static void connection_fields_on_http2(void **state)
 {
     (void)state;
@@ -141,6 +146,7 @@ static void connection_fields_on_http2(void **state)
     assert_int_equal(field_status(false, "te", "gzip"), 0);
 }
 
+/* RFC 9110 sections 8.6, 10.1.1 and 15.5.14. */
 static void bodies_and_expectations(void **state)
 {
     (void)state;
@@ -160,6 +166,7 @@ static void bodies_and_expectations(void **state)
     assert_int_equal(request_check(&line, (struct fields){twice, 2}, &limits).status, 400);
 }
 
+/* RFC 6585 section 5; counted as in RFC 9113 section 6.5.2. */
 static void sizes(void **state)
 {
     (void)state;
@@ -197,6 +204,7 @@ static int head_status(const char *head)
 #define HOST "Host: h\r\n"
 #define END "\r\n"
 
+/* RFC 9112 sections 3, 3.2, 5.1 and 6. */
 static void heads_that_are_fine(void **state)
 {
     (void)state;
@@ -217,6 +225,7 @@ static void heads_that_are_fine(void **state)
         assert_int_equal(head_status(good[i]), 0);
 }
 
+/* RFC 9112 sections 2.3 and 3; of 1.2 RFC 9110 section 6.2 would have made 1.1. */
 static void request_lines_refused(void **state)
 {
     (void)state;
@@ -246,6 +255,7 @@ static void request_lines_refused(void **state)
     }
 }
 
+/* RFC 9112 sections 2.2, 5.1 and 5.2; a bare LF, too, which section 2.2 lets a recipient take. */
 static void line_ends_and_folds_refused(void **state)
 {
     (void)state;
@@ -280,6 +290,7 @@ static void line_ends_and_folds_refused(void **state)
         assert_int_equal(head_status(bad[i]), 400);
 }
 
+/* RFC 9112 sections 3.2, 6.1 and 6.3, RFC 9110 section 8.6. */
 static void framing_refused(void **state)
 {
     (void)state;

@@ -163,6 +163,7 @@ static const char *chosen(struct fixture *f, struct some request, bool authoriza
 #define CE "content-encoding"
 #define CL "content-language"
 
+/* RFC 9111 section 4.1, RFC 9110 section 12.5.4. */
 static void the_one_language_wanted_most_is_taken(void **state)
 {
     struct fixture *f = fixture_create(AL);
@@ -178,6 +179,7 @@ static void the_one_language_wanted_most_is_taken(void **state)
     fixture_destroy(f);
 }
 
+/* RFC 9111 section 4.1, RFC 9110 section 12.5.3. */
 static void one_of_the_codings_wanted_most_is_taken(void **state)
 {
     struct fixture *f = fixture_create(AE);
@@ -196,6 +198,7 @@ static void one_of_the_codings_wanted_most_is_taken(void **state)
     fixture_destroy(f);
 }
 
+/* RFC 9111 section 4.1. */
 static void what_differs_in_anything_else_is_not_taken(void **state)
 {
     struct fixture *f = fixture_create("accept-language,origin");
@@ -208,6 +211,7 @@ static void what_differs_in_anything_else_is_not_taken(void **state)
     fixture_destroy(f);
 }
 
+/* RFC 9111 section 4.1. */
 static void both_have_to_be_wanted_where_both_differ(void **state)
 {
     struct fixture *f = fixture_create("accept-encoding,accept-language");
@@ -237,6 +241,7 @@ static void the_newest_of_several_is_taken(void **state)
     fixture_destroy(f);
 }
 
+/* RFC 9111 section 3.5 for a request with Authorization. */
 static void what_may_not_be_used_is_not_taken(void **state)
 {
     struct fixture *f = fixture_create(AL);
@@ -279,6 +284,7 @@ static void offered(struct fixture *f, struct some request, const char *expected
     offers_fini(&o);
 }
 
+/* RFC 9111 section 4.3.1, RFC 9110 section 13.1.2. */
 static void all_tags_are_offered_once(void **state)
 {
     struct fixture *f = fixture_create("x-a");
@@ -316,7 +322,8 @@ static void tags_of_a_length_are_offered(void **state)
     fixture_destroy(f);
 }
 
-/* Origins that give all forms of a resource one tag must not make us send a form that the client does not take. */
+/* Origins that give all forms of a resource one tag must not make us send a form that the client does not take. RFC
+ * 9110 section 8.8.3.3. */
 static void what_the_client_does_not_want_is_not_offered(void **state)
 {
     struct fixture *f = fixture_create("accept,accept-encoding,accept-language");
@@ -347,7 +354,7 @@ static const char *named(struct offers *o, const char *tag)
     return text;
 }
 
-/* RFC 9111 section 4.3.4. */
+/* RFC 9111 section 4.3.4, but that the one which was offered needs no tag to be named. */
 static void a_304_names_one_of_those_offered(void **state)
 {
     struct fixture *f = fixture_create("x-a");

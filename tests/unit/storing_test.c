@@ -66,6 +66,7 @@ static const struct request user = {.user_scope = true};
 static const struct request authorized = {.authorization = true};
 static const struct request with_cookie = {.cookie = true};
 
+/* RFC 9111 section 3. */
 static void an_explicit_lifetime_is_enough(void **state)
 {
     static const int statuses[] = {200, 203, 204, 299, 301, 302, 303, 307, 308,
@@ -76,6 +77,7 @@ static void an_explicit_lifetime_is_enough(void **state)
         assert_int_equal(decide(statuses[i], FIELDS(CC("max-age=60"))), STORING_OK);
 }
 
+/* RFC 9111 section 3 lets more methods be stored. */
 static void only_get_is_stored(void **state)
 {
     (void)state;
@@ -84,6 +86,7 @@ static void only_get_is_stored(void **state)
     assert_int_equal(decide_with((struct request){.method = "get"}, 200, FIELDS(CC("max-age=60"))), STORING_METHOD);
 }
 
+/* RFC 9111 section 3.3. */
 static void parts_are_not_stored(void **state)
 {
     (void)state;
@@ -127,7 +130,8 @@ static void a_part_that_was_asked_for_is_stored(void **state)
     assert_int_equal(decide_with(one, 416, FIELDS(CC("max-age=60"))), STORING_PARTIAL);
 }
 
-/* RFC 9111 section 3 for 304, RFC 6585 for those that MUST NOT be stored; a tier cannot change it. */
+/* RFC 9111 section 3 for 304 and what is not final, RFC 6585 sections 3 to 6 for those that MUST NOT be stored; a tier
+ * cannot change it. */
 static void some_statuses_are_never_stored(void **state)
 {
     const struct tier_status all = {100, 599, 60 * SECOND};
@@ -159,6 +163,7 @@ static void whom_it_is_for_is_judged_before_the_status(void **state)
     }
 }
 
+/* RFC 9111 sections 3 and 4.2.2. */
 static void without_a_lifetime_the_status_counts(void **state)
 {
     const struct tier_status status = {500, 599, 1 * SECOND};
@@ -180,7 +185,7 @@ static void without_a_lifetime_the_status_counts(void **state)
                      STORING_STATUS);
 }
 
-/* RFC 9111 section 5.2.2.3. */
+/* RFC 9111 sections 5.2.2.3 and 5.2.2.5. */
 static void no_store_unless_it_must_be_understood_and_is(void **state)
 {
     (void)state;
@@ -195,6 +200,7 @@ static void no_store_unless_it_must_be_understood_and_is(void **state)
     assert_int_equal(decide(502, FIELDS(CC("max-age=60, must-understand"))), STORING_OK);
 }
 
+/* RFC 9111 section 5.2.2.7. */
 static void private_is_for_one_user(void **state)
 {
     (void)state;
@@ -241,6 +247,7 @@ static void set_cookie_is_stored_where_route_and_origin_say_so(void **state)
     assert_int_equal(decide_with(strip, 200, FIELDS(CC("no-store"), FIELD("set-cookie", "a=b"))), STORING_OK);
 }
 
+/* RFC 9111 section 7.3 would leave it to the cache. */
 static void set_cookie_is_never_stored(void **state)
 {
     (void)state;
@@ -276,6 +283,7 @@ static void a_personal_cookie_needs_an_explicit_lifetime(void **state)
     assert_int_equal(decide_with((struct request){.cookie = true, .tier = &tier}, 200, FIELDS(DATE)), STORING_COOKIE);
 }
 
+/* RFC 9111 section 4.1. */
 static void vary_on_everything_or_on_the_credential(void **state)
 {
     const struct fields on_cookie = FIELDS(CC("public, max-age=60"), FIELD("vary", "Accept, Cookie"));
@@ -297,6 +305,7 @@ static void vary_on_everything_or_on_the_credential(void **state)
                      STORING_OK);
 }
 
+/* RFC 9111 section 3, its last note; a validator is of use for 2xx alone (RFC 9110 section 13.2.1). */
 static void of_no_use_without_time_or_validator(void **state)
 {
     const struct tier window = {"t", -1, -1, 5 * SECOND, 0, NULL, 0};
@@ -317,7 +326,7 @@ static void of_no_use_without_time_or_validator(void **state)
     assert_int_equal(decide_with((struct request){.tier = &window}, 200, FIELDS(DATE)), STORING_OK);
 }
 
-/* What other caches have kept for its whole lifetime arrives stale. */
+/* What other caches have kept for its whole lifetime arrives stale. RFC 9111 section 4.2.3. */
 static void stale_on_arrival_is_of_no_use(void **state)
 {
     (void)state;
@@ -333,6 +342,7 @@ static void pragma_in_a_response_means_nothing(void **state)
     assert_int_equal(decide(200, FIELDS(DATE, MODIFIED, FIELD("pragma", "no-cache"))), STORING_OK);
 }
 
+/* RFC 9111 section 3.5; cookies are our own caution. */
 static void use_for_personal_requests(void **state)
 {
     struct cache_control plain = cache_control_parse(FIELDS(CC("max-age=5")));
@@ -368,6 +378,7 @@ static void every_verdict_has_a_word_of_its_own(void **state)
     }
 }
 
+/* RFC 9111 section 4, collapsed requests. */
 static void errors_about_the_request_itself_are_not_for_others(void **state)
 {
     static const int own[] = {407, 412, 416, 417, 428, 431, 511};

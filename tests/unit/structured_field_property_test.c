@@ -831,12 +831,14 @@ static void compare(bool dictionary)
     assert_true(nvalid > runs / 8 && nvalid < runs - runs / 8); /* or else little was compared */
 }
 
+/* RFC 9651 section 4.2.1. */
 static void lists_are_read_as_the_rfc_has_it(void **state)
 {
     (void)state;
     compare(false);
 }
 
+/* RFC 9651 section 4.2.2. */
 static void dictionaries_are_read_as_the_rfc_has_it(void **state)
 {
     (void)state;

@@ -77,6 +77,7 @@ static void assert_invalid(const char *const *values, size_t n)
         assert_invalid(values, sizeof(values) / sizeof(values[0]));                                                    \
     } while (0)
 
+/* RFC 9651 section 4.2. */
 static void an_absent_field_is_told_from_an_empty_one(void **state)
 {
     (void)state;

@@ -65,7 +65,7 @@ static void the_first_of_the_list_counts(void **state)
     assert_nothing();
 }
 
-/* RFC 9213 section 2.1: as if it were not there; nothing of it is left over. */
+/* RFC 9213 sections 2.1 and 2.2: as if it were not there; nothing of it is left over. */
 static void an_empty_or_invalid_field_leaves_it_to_the_next(void **state)
 {
     static const char *const unusable[] = {
@@ -102,6 +102,7 @@ static void what_nobody_knows_counts_too(void **state)
     assert_int_equal(read("max-age=3600;a=1;b, x=(1 2)")->max_age_s, 3600);
 }
 
+/* RFC 9651 sections 4.2 and 4.2.2. */
 static void all_lines_are_one_field_and_the_last_duplicate_counts(void **state)
 {
     const struct field v[] = {{BYTES_LIT("cdn-cache-control"), NULL, BYTES_LIT("max-age=9, no-store")},
@@ -117,6 +118,7 @@ static void all_lines_are_one_field_and_the_last_duplicate_counts(void **state)
     assert_true(read("private, private=?0")->max_age_s < 0 && !cc.private_ && !cc.private_qualified);
 }
 
+/* RFC 9213 section 2.1, RFC 9111 section 4.2.1. */
 static void lifetimes_are_integers_and_anything_else_is_none(void **state)
 {
     static const char *const none[] = {"max-age=0", "max-age=-1", "max-age=1.0", "max-age=\"10000\"", "max-age=abc",
@@ -136,6 +138,7 @@ static void lifetimes_are_integers_and_anything_else_is_none(void **state)
     assert_int_equal(read("stale-if-error=1.5")->stale_if_error_s, 0);
 }
 
+/* RFC 9213 section 2.1. */
 static void boolean_directives_count_when_they_are_true(void **state)
 {
     (void)state;
@@ -149,6 +152,7 @@ static void boolean_directives_count_when_they_are_true(void **state)
     assert_false(read("must-revalidate=yes")->must_revalidate);
 }
 
+/* RFC 9213 section 2.1, RFC 9111 sections 5.2.2.4 and 5.2.2.7. */
 static void no_cache_and_private_may_name_fields(void **state)
 {
     static const char *const bare[] = {"private",       "private=?1", "private=\"\"",    "private=x",

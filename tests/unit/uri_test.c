@@ -48,6 +48,7 @@ static void authority_is(const char *raw, bool https, const char *expected)
     free(out);
 }
 
+/* RFC 3986 sections 6.2.2.1 and 6.2.2.2. */
 static void path_escapes(void **state)
 {
     (void)state;
@@ -69,7 +70,7 @@ static void path_escapes(void **state)
     path_is("*", NULL);
 }
 
-/* RFC 3986 section 5.2.4, but above the root there is nothing. */
+/* RFC 3986 sections 5.2.4 and 6.2.2.3, but above the root there is nothing. */
 static void path_dot_segments(void **state)
 {
     (void)state;
@@ -96,6 +97,7 @@ static void path_dot_segments(void **state)
     path_is("/%2e%2e/b", NULL);
 }
 
+/* RFC 3986 sections 6.2.2.1 and 6.2.2.2. */
 static void query_escapes(void **state)
 {
     (void)state;
@@ -109,7 +111,7 @@ static void query_escapes(void **state)
 }
 
 /* A '%' that begins no escape must not become one because what follows it was decoded: the origin would then read
- * another value than the client wrote. */
+ * another value than the client wrote. RFC 3986 section 2.4. */
 static void query_makes_no_new_escape(void **state)
 {
     (void)state;
@@ -120,6 +122,7 @@ static void query_makes_no_new_escape(void **state)
     query_is("%&%31", "%&1");
 }
 
+/* RFC 3986 sections 6.2.2.1 and 6.2.3, RFC 9110 section 4.2.3. */
 static void authority_forms(void **state)
 {
     (void)state;
@@ -143,6 +146,7 @@ static void authority_forms(void **state)
     authority_is("h:65535", false, "h:65535");
 }
 
+/* RFC 3986 section 3.2.2, RFC 9110 sections 4.2.1 and 4.2.4. */
 static void authority_refused(void **state)
 {
     (void)state;
@@ -174,6 +178,7 @@ static void parts_are(const char *url, bool https, const char *authority, const 
     assert_true(bytes_eq(parts.query, bytes_of(query)));
 }
 
+/* RFC 9110 sections 4.2.1 to 4.2.5. */
 static void urls_taken_apart(void **state)
 {
     (void)state;
@@ -214,7 +219,7 @@ static size_t random_text(const char *const *pieces, unsigned npieces, unsigned 
     return n;
 }
 
-/* Normalising twice equals once; in place equals apart. */
+/* Normalising twice equals once; in place equals apart. RFC 3986 section 6.2.2. */
 static void normal_forms_are_stable(void **state)
 {
     (void)state;
@@ -239,6 +244,7 @@ static void normal_forms_are_stable(void **state)
     assert_true(accepted > 1000);
 }
 
+/* RFC 3986 section 6.2. */
 static void authorities_are_stable(void **state)
 {
     (void)state;

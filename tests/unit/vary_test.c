@@ -27,6 +27,7 @@ static void spec_is(const char *one, const char *two, enum vary expected, const 
         assert_true(bytes_eq((struct bytes){out, n}, bytes_of(spec)));
 }
 
+/* RFC 9110 section 12.5.5, RFC 9111 section 4.1. */
 static void specs(void **state)
 {
     (void)state;
@@ -83,6 +84,7 @@ static bool same(const char *name, const char *one, const char *two)
     return equal;
 }
 
+/* RFC 9111 section 4.1. */
 static void values_that_mean_the_same(void **state)
 {
     (void)state;
@@ -98,6 +100,7 @@ static void values_that_mean_the_same(void **state)
     assert_true(same("accept", "a/B;c=\"x,Y/Z\",D/e", "A/b;c=\"x,Y/Z\",d/E"));
 }
 
+/* RFC 9111 section 4.1. */
 static void values_that_differ(void **state)
 {
     (void)state;
@@ -125,6 +128,7 @@ static void values_that_differ(void **state)
     assert_false(same("accept-language", "en;q=0.5, en", "en, en;q=0.5"));
 }
 
+/* RFC 9111 section 4.1, RFC 9110 section 5.3. */
 static void lines_are_joined(void **state)
 {
     (void)state;
