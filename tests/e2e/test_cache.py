@@ -22,6 +22,7 @@ def past(seconds):
 
 
 def test_a_fresh_answer_is_served_from_memory(origin, start):
+    """RFC 9111 section 4.2."""
     counted(origin, "/x", MINUTE)
     w = start(origin)
     first = w.get("/x")
@@ -33,6 +34,7 @@ def test_a_fresh_answer_is_served_from_memory(origin, start):
 
 
 def test_age_grows_and_starts_from_the_origins(origin, start):
+    """RFC 9111 section 4: what is used without validation has an Age; section 4.2.3."""
     counted(origin, "/x", [*MINUTE, ("Age", "10")])
     w = start(origin)
     assert w.get("/x").age in (10, 11)
@@ -42,6 +44,7 @@ def test_age_grows_and_starts_from_the_origins(origin, start):
 
 
 def test_an_old_date_counts_as_age(origin, start):
+    """RFC 9111 section 4.2.3."""
     counted(origin, "/x", [*MINUTE, ("Date", past(30))])
     w = start(origin)
     w.get("/x")
@@ -174,6 +177,7 @@ def test_cache_off_passes_everything(origin, start):
 
 
 def test_stale_while_revalidate_serves_at_once_and_refreshes_once(origin, start):
+    """RFC 5861 section 3."""
     gate = origin.gate()
     origin.on("/x", lambda q: Reply(b"%d" % origin.count("/x"), gate=gate if origin.count("/x") == 2 else None))
     w = start(origin, route={"ttl": "t"}, ttl={"t": {"fresh": "300ms", "stale_while_revalidate": "60s"}})
@@ -194,6 +198,7 @@ def test_stale_while_revalidate_serves_at_once_and_refreshes_once(origin, start)
 
 
 def test_stale_while_revalidate_of_the_origin_counts_and_ends(origin, start):
+    """RFC 5861 section 3."""
     counted(origin, "/x", [("Cache-Control", "max-age=1, stale-while-revalidate=1")])
     w = start(origin)
     w.get("/x")
@@ -203,6 +208,7 @@ def test_stale_while_revalidate_of_the_origin_counts_and_ends(origin, start):
 
 
 def test_must_revalidate_forbids_the_tiers_stale_window(origin, start):
+    """RFC 9111 section 5.2.2.2."""
     counted(origin, "/x", [("Cache-Control", "max-age=1, must-revalidate")])
     w = start(origin, route={"ttl": "t"}, ttl={"t": {"fresh": "1s", "stale_while_revalidate": "60s", "stale_if_error": "60s"}})
     w.get("/x")
@@ -212,6 +218,7 @@ def test_must_revalidate_forbids_the_tiers_stale_window(origin, start):
 
 @pytest.mark.parametrize("failure", ["drop", "500", "503", "hang", "refuse", "cut head"])
 def test_stale_if_error_stands_in_for_a_failing_origin(origin, start, failure):
+    """RFC 5861 section 4, RFC 9111 section 4.3.3."""
     good = Reply(b"good", headers=(("ETag", '"1"'),))
     bad = {"drop": Reply(drop=True), "500": Reply(b"bad", 500), "503": Reply(b"bad", 503), "hang": Reply(hang=True),
            "refuse": None, "cut head": Reply(raw=b"HTTP/1.1 200 OK\r\nContent-Le", end="close")}[failure]
@@ -229,6 +236,7 @@ def test_stale_if_error_stands_in_for_a_failing_origin(origin, start, failure):
 
 
 def test_without_stale_if_error_the_failure_shows(origin, start):
+    """RFC 9111 section 4.2.4."""
     origin.on("/x", lambda q: Reply(b"good") if origin.count("/x") == 1 else Reply(drop=True))
     w = start(origin, route={"ttl": "t"}, ttl={"t": {"fresh": "200ms"}})
     w.get("/x")
@@ -237,6 +245,7 @@ def test_without_stale_if_error_the_failure_shows(origin, start):
 
 
 def test_a_404_is_no_error_to_hide(origin, start):
+    """RFC 5861 section 4: an error is what gives 500, 502, 503 or 504."""
     origin.on("/x", lambda q: Reply(b"good") if origin.count("/x") == 1 else Reply(b"gone", 404))
     w = start(origin, route={"ttl": "t"}, ttl={"t": {"fresh": "200ms", "stale_if_error": "1h"}})
     w.get("/x")
@@ -249,6 +258,7 @@ def test_a_404_is_no_error_to_hide(origin, start):
     ("Last-Modified", "if-modified-since", "Tue, 15 Nov 1994 08:12:31 GMT"),
 ])
 def test_a_stale_answer_is_validated_and_freshened_by_304(origin, start, validator, asked, value):
+    """RFC 9111 sections 4.3.1 and 4.3.4."""
     def answer(q):
         if q.get(asked) == value:
             return Reply(status=304, headers=((validator, value), ("Cache-Control", "max-age=1"), ("X-New", "yes"),
@@ -272,6 +282,7 @@ def test_a_stale_answer_is_validated_and_freshened_by_304(origin, start, validat
 
 
 def test_a_stale_answer_that_changed_is_replaced(origin, start):
+    """RFC 9111 section 4.3.3."""
     origin.on("/x", lambda q: Reply(b"v%d" % origin.count("/x"), headers=(("ETag", '"%d"' % origin.count("/x")), ("Cache-Control", "max-age=1"))))
     w = start(origin)
     w.get("/x")
@@ -282,6 +293,7 @@ def test_a_stale_answer_that_changed_is_replaced(origin, start):
 
 
 def test_no_cache_is_stored_and_always_validated(origin, start):
+    """RFC 9111 section 5.2.2.4."""
     origin.on("/x", lambda q: Reply(status=304, headers=(("ETag", '"a"'),)) if q.get("if-none-match") == '"a"' else
               Reply(b"body", headers=(("ETag", '"a"'), ("Cache-Control", "no-cache"))))
     w = start(origin)
@@ -292,6 +304,7 @@ def test_no_cache_is_stored_and_always_validated(origin, start):
 
 
 def test_a_304_nobody_asked_for_is_no_answer_to_a_plain_request(origin, start):
+    """RFC 9110 section 15.4.5."""
     origin.on("/x", status=304)
     r = start(origin).get("/x")
     assert r.status in (502, 304)
@@ -299,6 +312,7 @@ def test_a_304_nobody_asked_for_is_no_answer_to_a_plain_request(origin, start):
 
 
 def test_conditional_requests_are_answered_from_memory(origin, start):
+    """RFC 9111 section 4.3.2, RFC 9110 sections 13.2.2 and 15.4.5."""
     modified = "Tue, 15 Nov 1994 08:12:31 GMT"
     counted(origin, "/x", [*MINUTE, ("ETag", '"v1"'), ("Last-Modified", modified), ("Content-Type", "text/x"), ("Vary", "X"), ("Expires", "0")])
     w = start(origin)
@@ -351,6 +365,7 @@ def test_preconditions_for_origin_servers_go_to_the_origin_and_what_is_stored_st
 
 
 def test_a_clients_condition_on_a_cold_key_does_not_leave_others_with_a_304(origin, start):
+    """RFC 9110 section 15.4.5: a 304 is for who has the representation."""
     origin.on("/x", lambda q: Reply(status=304, headers=(("ETag", '"a"'), *MINUTE)) if q.get("if-none-match") else
               Reply(b"body", headers=(("ETag", '"a"'), *MINUTE)))
     w = start(origin)
@@ -360,6 +375,7 @@ def test_a_clients_condition_on_a_cold_key_does_not_leave_others_with_a_304(orig
 
 
 def test_head_is_answered_from_a_stored_get(origin, start):
+    """RFC 9110 section 9.3.1."""
     counted(origin, "/x", [*MINUTE, ("X-A", "1")])
     w = start(origin)
     w.get("/x")
@@ -370,6 +386,7 @@ def test_head_is_answered_from_a_stored_get(origin, start):
 
 
 def test_a_head_on_a_cold_key_does_not_store_an_empty_get(origin, start):
+    """RFC 9110 section 9.3.2."""
     origin.on("/x", lambda q: Reply(b"body", headers=MINUTE))
     w = start(origin)
     assert w.request("HEAD", "/x").get("content-length") == "4"
@@ -378,6 +395,7 @@ def test_a_head_on_a_cold_key_does_not_store_an_empty_get(origin, start):
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
 def test_a_successful_unsafe_request_invalidates_its_url(origin, start, method):
+    """RFC 9111 section 4.4."""
     origin.on("/x", lambda q: Reply(b"%d" % origin.count("/x"), headers=MINUTE))
     w = start(origin)
     w.get("/x?a=1")
@@ -389,6 +407,7 @@ def test_a_successful_unsafe_request_invalidates_its_url(origin, start, method):
 
 
 def test_a_failed_unsafe_request_invalidates_nothing(origin, start):
+    """RFC 9111 section 4.4."""
     origin.on("/x", lambda q: Reply(b"no", 500 if q.method == "POST" else 200, headers=MINUTE))
     w = start(origin)
     w.get("/x")
@@ -397,6 +416,7 @@ def test_a_failed_unsafe_request_invalidates_nothing(origin, start):
 
 
 def test_an_unsafe_request_invalidates_what_location_names_on_the_same_host(origin, start):
+    """RFC 9111 section 4.4."""
     origin.on("/a", lambda q: Reply(b"%d" % origin.count("/a"), headers=MINUTE))
     origin.on("/b", lambda q: Reply(b"%d" % origin.count("/b"), headers=MINUTE))
     origin.on("/make", status=201, headers=(("Location", "/a"), ("Content-Location", "http://other.test/b")))
@@ -408,6 +428,7 @@ def test_an_unsafe_request_invalidates_what_location_names_on_the_same_host(orig
 
 
 def test_post_is_never_served_from_memory(origin, start):
+    """RFC 9111 section 4: unsafe methods are written through."""
     origin.on("/x", lambda q: Reply(b"%d" % origin.count("/x"), headers=MINUTE))
     w = start(origin)
     assert [w.request("POST", "/x", [], b"x").body for _ in range(3)] == [b"1", b"2", b"3"]
@@ -423,6 +444,7 @@ def test_partial_answers_are_not_stored(origin, start):
 
 
 def test_a_clients_cache_control_is_ignored(origin, start):
+    """RFC 9111 section 5.2.1: it is advisory."""
     counted(origin, "/x", MINUTE)
     w = start(origin)
     w.get("/x")
@@ -454,6 +476,7 @@ def test_max_object_holds_for_what_comes_with_its_head(origin, start, framing):
 
 
 def test_cache_status_of_others_is_kept(origin, start):
+    """RFC 9211 section 2."""
     counted(origin, "/x", [*MINUTE, ("Cache-Status", "inner; hit; ttl=5")])
     w = start(origin)
     for _ in range(2):
@@ -479,6 +502,7 @@ def test_different_bodies_of_all_sizes_are_served_from_memory_as_they_were(origi
 
 
 def test_a_route_that_does_not_coalesce_validates_all_the_same(origin, start):
+    """RFC 9111 section 4.3.1."""
     origin.on("/x", lambda q: Reply(status=304, headers=(("ETag", '"a"'),)) if q.get("if-none-match") == '"a"' else
               Reply(b"body", headers=(("ETag", '"a"'), ("Cache-Control", "max-age=0"))))
     w = start(origin, route={"coalesce": "off"})
@@ -529,6 +553,7 @@ def test_a_304_that_is_for_one_client_is_given_to_one(origin, start, extra):
 
 
 def test_a_304_of_another_validator_is_asked_about_once(origin, start):
+    """RFC 9111 section 4.3.4: it updates nothing."""
     def answer(q):
         if q.get("if-none-match"):
             return Reply(status=304, headers=(("ETag", '"other"'),))
@@ -552,6 +577,7 @@ def test_a_soft_purge_alone_allows_no_stale_answer(origin, start):
 
 
 def test_an_answer_turned_into_a_304_names_the_origin_s_status(origin, start):
+    """RFC 9211 section 2.3."""
     origin.on("/x", lambda q: Reply(b"abc", headers=MINUTE + (("ETag", '"a"'),)))
     w = start(origin)
     r = w.get("/x", [("If-None-Match", '"a"')])
@@ -661,6 +687,7 @@ def ask(w, value, path="/x", name="Cache-Control"):
 
 
 def test_a_client_s_wishes_count_for_nothing_unless_the_route_honours_them(origin, start):
+    """RFC 9111 section 5.2.1: they are advisory."""
     counted(origin, "/x", MINUTE)
     w = start(origin)
     w.get("/x")
@@ -692,6 +719,7 @@ def test_a_client_s_wishes_are_honoured_where_the_route_says_so(origin, start):
 
 
 def test_max_stale_is_honoured_but_not_against_the_origin(origin, start):
+    """RFC 9111 sections 5.2.1.2, 5.2.1.7 and 4.2.4."""
     counted(origin, "/x", (("Cache-Control", "max-age=0"), ("ETag", '"a"')))
     counted(origin, "/must", (("Cache-Control", "max-age=0, must-revalidate"), ("ETag", '"a"')))
     w = start(origin, route={"client_cache_control": "honor"})
@@ -752,6 +780,7 @@ def test_head_renews_what_is_stored(origin, start):
 
 
 def test_head_of_something_else_makes_what_is_stored_stale(origin, start):
+    """RFC 9111 section 4.3.5."""
     state = {"etag": '"a"'}
     origin.on("/x", lambda q: Reply(b"hello", headers=(("Cache-Control", "max-age=60"), ("ETag", state["etag"]))))
     w = start(origin, route={"client_cache_control": "honor"})

@@ -15,6 +15,7 @@ HEAD = b"Host: api.test\r\n"
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: api.test\r\n\r\n"
 
 REFUSED = {
+    # RFC 9112 sections 6.1 and 6.3, RFC 9110 section 8.6
     "Content-Length and Transfer-Encoding": b"POST /x HTTP/1.1\r\n" + HEAD + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "Transfer-Encoding and Content-Length": b"POST /x HTTP/1.1\r\n" + HEAD + b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
     "two equal Content-Lengths": b"POST /x HTTP/1.1\r\n" + HEAD + b"Content-Length: 3\r\nContent-Length: 3\r\n\r\nabc",
@@ -34,19 +35,23 @@ REFUSED = {
     "Transfer-Encoding twice, chunked last": b"POST /x HTTP/1.1\r\n" + HEAD + b"Transfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "Transfer-Encoding twice, chunked first": b"POST /x HTTP/1.1\r\n" + HEAD + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n",
     "Transfer-Encoding on HTTP/1.0": b"POST /x HTTP/1.0\r\n" + HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    # RFC 9112 sections 2.2, 5.1 and 5.2
     "space before a colon": b"GET /x HTTP/1.1\r\n" + HEAD + b"X-A : b\r\n\r\n",
     "space before the colon of Transfer-Encoding": b"POST /x HTTP/1.1\r\n" + HEAD + b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
     "a folded line": b"GET /x HTTP/1.1\r\n" + HEAD + b"X-A: b\r\n folded\r\n\r\n",
     "a fold with a tab": b"GET /x HTTP/1.1\r\n" + HEAD + b"X-A: b\r\n\tfolded\r\n\r\n",
     "a fold as the first line": b"GET /x HTTP/1.1\r\n X-A: b\r\n" + HEAD + b"\r\n",
+    # RFC 9112 section 2.2, RFC 9110 section 5.5
     "bare LF lines": b"GET /x HTTP/1.1\nHost: api.test\n\n",
     "one bare LF": b"GET /x HTTP/1.1\r\n" + HEAD + b"X-A: b\nX-B: c\r\n\r\n",
     "bare CR in a value": b"GET /x HTTP/1.1\r\n" + HEAD + b"X-A: b\rc\r\n\r\n",
     "NUL in a value": b"GET /x HTTP/1.1\r\n" + HEAD + b"X-A: b\0c\r\n\r\n",
     "a control in a value": b"GET /x HTTP/1.1\r\n" + HEAD + b"X-A: b\x01c\r\n\r\n",
+    # RFC 9110 section 5.1, RFC 9112 section 5
     "an empty field name": b"GET /x HTTP/1.1\r\n" + HEAD + b": b\r\n\r\n",
     "a field name with a bad byte": b"GET /x HTTP/1.1\r\n" + HEAD + b"X(A: b\r\n\r\n",
     "a line without a colon": b"GET /x HTTP/1.1\r\n" + HEAD + b"nonsense\r\n\r\n",
+    # RFC 9112 section 3.2, RFC 9110 sections 4.2.1, 4.2.4 and 7.2
     "no Host": b"GET /x HTTP/1.1\r\nX-A: b\r\n\r\n",
     "an empty Host": b"GET /x HTTP/1.1\r\nHost:\r\n\r\n",
     "two Hosts": b"GET /x HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
@@ -56,6 +61,7 @@ REFUSED = {
     "Host with a space": b"GET /x HTTP/1.1\r\nHost: a b\r\n\r\n",
     "Host with a bad port": b"GET /x HTTP/1.1\r\nHost: a:b\r\n\r\n",
     "Host list": b"GET /x HTTP/1.1\r\nHost: a, b\r\n\r\n",
+    # RFC 9110 sections 7.1, 9.3.6 and 9.3.8, RFC 9112 sections 3.2, 3.2.1 and 3.2.4, RFC 3986 section 2.1
     "CONNECT": b"CONNECT api.test:80 HTTP/1.1\r\nHost: api.test:80\r\n\r\n",
     "TRACE": b"TRACE /x HTTP/1.1\r\n" + HEAD + b"\r\n",
     "OPTIONS *": b"OPTIONS * HTTP/1.1\r\n" + HEAD + b"\r\n",
@@ -68,14 +74,18 @@ REFUSED = {
     "a target with an escaped NUL": b"GET /x%00 HTTP/1.1\r\n" + HEAD + b"\r\n",
     "a path that climbs above the root": b"GET /../x HTTP/1.1\r\n" + HEAD + b"\r\n",
     "a path that climbs above the root, escaped": b"GET /%2e%2E/x HTTP/1.1\r\n" + HEAD + b"\r\n",
+    # RFC 9112 sections 2.3, 3 and 3.1
     "a method with a bad byte": b"G(T /x HTTP/1.1\r\n" + HEAD + b"\r\n",
     "a very long method": b"M" * 520 + b" /x HTTP/1.1\r\n" + HEAD + b"\r\n",
     "HTTP/1.2": b"GET /x HTTP/1.2\r\n" + HEAD + b"\r\n",
     "HTTP/0.9": b"GET /x\r\n\r\n",
     "lower-case http": b"GET /x http/1.1\r\n" + HEAD + b"\r\n",
     "garbage": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+    # RFC 9110 section 4.2.4
     "an absolute target with userinfo": b"GET http://u@api.test/x HTTP/1.1\r\n" + HEAD + b"\r\n",
+    # RFC 6585 section 5
     "too many fields": b"GET /x HTTP/1.1\r\n" + HEAD + b"".join(b"X-%d: 1\r\n" % i for i in range(101)) + b"\r\n",
+    # RFC 9112 section 7.1
     "chunk size 0x3": b"POST /x HTTP/1.1\r\n" + HEAD + b"Transfer-Encoding: chunked\r\n\r\n0x3\r\nabc\r\n0\r\n\r\n",
     "a chunk without CRLF": b"POST /x HTTP/1.1\r\n" + HEAD + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabcX0\r\n\r\n",
     "a chunk size that overflows": b"POST /x HTTP/1.1\r\n" + HEAD + b"Transfer-Encoding: chunked\r\n\r\n10000000000000003\r\nabc\r\n0\r\n\r\n",
@@ -124,7 +134,7 @@ def test_an_absolute_target_is_taken_apart_and_its_host_counts(origin, front):
     assert c.response().body == b"origin saw /x?y=1"
     q, = origin.seen()
     assert q.all("host") == ["other.test"]
-    # RFC 9112 3.2.2: the target's authority replaces Host; refusing a disagreement is as safe.
+    # RFC 9112 section 3.2.2: the target's authority replaces Host; refusing a disagreement is as safe.
     c = front.http1()
     c.send(b"GET http://evil.test/x?y=1 HTTP/1.1\r\nHost: other.test\r\n\r\n")
     r = c.response()
@@ -155,6 +165,7 @@ def test_a_hundred_fields_are_fine(front):
 
 
 def test_a_body_over_the_limit_is_a_413(origin, start):
+    """RFC 9110 section 15.5.14."""
     origin.default = lambda q: Reply(b"%d" % len(q.body))
     w = start(origin, limits={"request_body": "10kb"})
     assert w.request("POST", "/x", [], b"x" * 10240).body == b"10240"
@@ -172,6 +183,7 @@ def test_a_body_over_the_limit_is_a_413(origin, start):
 
 
 def test_headers_over_the_limit_are_a_431(origin, start):
+    """RFC 6585 section 5."""
     origin.default = lambda q: Reply(b"ok")
     w = start(origin, limits={"request_headers": "8kb"})
     assert w.get("/x", [("X-A", "a" * 7000)]).status == 200
@@ -185,6 +197,7 @@ def test_headers_over_the_limit_are_a_431(origin, start):
 
 
 def test_a_long_target_is_refused(origin, start):
+    """RFC 9112 section 3."""
     w = start(origin, limits={"request_headers": "8kb"})
     assert w.get("/" + "a" * 9000).status in (414, 431)
     assert origin.count() == 0
@@ -195,6 +208,7 @@ def pseudo(method="GET", scheme="http", authority="api.test", path="/x"):
 
 
 H2_REFUSED = {
+    # RFC 9113 section 8.3.1
     "a method with a space": (pseudo(method="GET /evil HTTP/1.1"), []),
     "a method with a line": (pseudo(method="GET\r\nX: y"), []),
     "an empty method": (pseudo(method=""), []),
@@ -216,14 +230,17 @@ H2_REFUSED = {
     "a path twice": (pseudo() + [(":path", "/y")], []),
     "an unknown pseudo-header": (pseudo() + [(":evil", "1")], []),
     "a pseudo-header behind a field": (pseudo()[:3], [("x-a", "1"), (":path", "/x")]),
+    # RFC 9110 sections 9.3.6 and 9.3.8
     "CONNECT": ([(":method", "CONNECT"), (":authority", "api.test:80")], []),
     "TRACE": (pseudo(method="TRACE"), []),
+    # RFC 9113 section 8.2.2
     "connection": (pseudo(), [("connection", "keep-alive")]),
     "keep-alive": (pseudo(), [("keep-alive", "5")]),
     "proxy-connection": (pseudo(), [("proxy-connection", "keep-alive")]),
     "transfer-encoding": (pseudo(), [("transfer-encoding", "chunked")]),
     "upgrade": (pseudo(), [("upgrade", "h2c")]),
     "te: gzip": (pseudo(), [("te", "gzip")]),
+    # RFC 9113 section 8.2.1
     "an upper-case name": (pseudo(), [("X-A", "1")]),
     "an empty name": (pseudo(), [("", "1")]),
     "a name with a space": (pseudo(), [("x a", "1")]),
@@ -231,15 +248,19 @@ H2_REFUSED = {
     "a value with a line": (pseudo(), [("x-a", "1\r\nevil: 1")]),
     "a value with a bare LF": (pseudo(), [("x-a", "1\nevil: 1")]),
     "a value with NUL": (pseudo(), [("x-a", "1\0")]),
+    # RFC 9113 section 8.3.1
     "host that disagrees": (pseudo(), [("host", "evil.test")]),
     "two hosts": (pseudo(), [("host", "api.test"), ("host", "evil.test")]),
+    # RFC 9110 section 8.6, RFC 9113 section 8.1.1
     "two content-lengths": (pseudo(), [("content-length", "0"), ("content-length", "0")]),
+    # RFC 6585 section 5
     "too many fields": (pseudo(), [(f"x-{i}", "1") for i in range(300)]),
 }
 
 
 @pytest.mark.parametrize("what", H2_REFUSED)
 def test_a_bad_http2_request_is_refused(origin, front, what):
+    """RFC 9113 section 8.1.1."""
     fields, headers = H2_REFUSED[what]
     c = front.http2()
     r = c.result(c.start(None, None, headers, pseudo=fields))
@@ -264,6 +285,7 @@ def test_a_claimed_http2_scheme_counts_for_nothing(origin, front):
 
 
 def test_an_http2_body_that_does_not_match_its_length_is_refused(origin, front):
+    """RFC 9113 section 8.1.1."""
     c = front.http2()
     r = c.result(c.start("POST", "/x", [("content-length", "5")], b"abc"))
     assert r.reset is not None or r.status == 400 or c.goaway is not None
@@ -271,6 +293,7 @@ def test_an_http2_body_that_does_not_match_its_length_is_refused(origin, front):
 
 
 def test_host_instead_of_authority_is_as_good_or_refused(origin, front):
+    """RFC 9113 section 8.3.1."""
     c = front.http2()
     r = c.result(c.start(None, None, [("host", "api.test")], pseudo=[p for p in pseudo() if p[0] != ":authority"]))
     if r.status == 200:
@@ -284,7 +307,8 @@ def frame(kind, flags, stream, payload=b""):
 
 
 def test_an_endless_list_of_fields_in_http2_is_cut_off(front):
-    """Indexed references are one byte each, and thirty and more in memory: the sum of what they stand for counts."""
+    """Indexed references are one byte each, and thirty and more in memory: the sum of what they stand for counts. RFC
+    9113 section 10.5.1."""
     before = front.rss_kb()
     encoder = hpack.Encoder()
     block = encoder.encode([(":method", "GET"), (":scheme", "http"), (":authority", "api.test"), (":path", "/x"), ("x-bomb", "b" * 3000)])
@@ -311,6 +335,7 @@ def test_an_endless_list_of_fields_in_http2_is_cut_off(front):
 
 
 def test_a_flood_of_resets_ends_the_connection_and_starts_few_fetches(origin, start):
+    """RFC 9113 section 10.5."""
     origin.default = lambda q: Reply(hang=True)
     w = start(origin, limits={"h2_resets": "100/10s"}, backend={"max_connections": 500})
     c = w.http2()
@@ -342,6 +367,7 @@ def test_a_few_resets_do_no_harm(origin, start):
 
 
 def test_streams_over_the_limit_wait_or_are_refused(origin, start):
+    """RFC 9113 section 5.1.2."""
     gate = origin.gate()
     origin.on("/x", body=b"ok", gate=gate)
     w = start(origin, limits={"h2_streams": 10})
@@ -387,7 +413,7 @@ def test_pings_do_not_keep_a_connection_alive_for_ever(origin, start):
 
 
 def test_unknown_frames_fill_no_log(origin, front):
-    """libh2o prints a line for each of them."""
+    """libh2o prints a line for each of them. RFC 9113 section 5.5 has them ignored."""
     c = front.http2()
     c.send((struct.pack(">I", 4)[1:] + b"\xf0\x00" + struct.pack(">I", 0) + b"abcd") * 5000)
     assert c.get("/x").status == 200
@@ -395,6 +421,7 @@ def test_unknown_frames_fill_no_log(origin, front):
 
 
 def test_a_bad_request_on_http2_spares_the_other_streams(origin, start):
+    """RFC 9113 section 5.4.2."""
     gate = origin.gate()
     origin.on("/slow", lambda q: Reply(b"fine", gate=gate))
     w = start(origin)
@@ -452,6 +479,7 @@ def test_what_the_origin_breaks_off_is_no_reset_of_the_client(origin, start):
 
 
 def test_a_head_on_a_connection_that_is_being_closed_has_no_body(origin, start):
+    """RFC 9110 section 9.3.2."""
     origin.default = lambda q: Reply(b"fine")
     w = start(origin)
     c = w.http2()

@@ -50,6 +50,7 @@ def pass_all_threads(w):
 
 
 def test_it_comes_before_the_answer_and_is_no_part_of_what_is_stored(origin, start):
+    """RFC 9110 section 15.2, RFC 8297 section 2."""
     gate = origin.gate()
     origin.on("/x", body=b"hello", headers=(MINUTE,), before=(EARLY, gate))
     w = start(origin)
@@ -92,6 +93,7 @@ def test_it_passes_over_tls(origin, start, certificates, version):
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
 @pytest.mark.parametrize("control", [MINUTE, NO_STORE], ids=["stored", "no-store"])
 def test_all_kinds_pass_in_order(origin, start, method, control):
+    """RFC 9110 section 15.2."""
     first = [hint(102, reason="Processing"), EARLY, hint(199, ("X-What", ""), reason=""), hint(103, LINK)]
     origin.on("/x", body=b"hello", headers=(control,), before=(b"".join(first[:2]), *first[2:]))
     r = start(origin).request(method, "/x", body=b"content" if method == "POST" else None)
@@ -103,6 +105,7 @@ def test_all_kinds_pass_in_order(origin, start, method, control):
 
 
 def test_only_end_to_end_fields_pass(origin, start):
+    """RFC 9110 sections 7.6.1, 7.6.3 and 8.6."""
     origin.on("/x", before=(hint(103, LINK, ("Connection", "x-hop, close"), ("X-Hop", "1"), ("Keep-Alive", "timeout=5"), ("TE", "trailers"),
                                  ("Upgrade", "h2c"), ("Content-Length", "7"), ("x-MIXED", " a  b "), ("Link", "<b>")),))
     r = start(origin).get("/x")
@@ -111,6 +114,7 @@ def test_only_end_to_end_fields_pass(origin, start):
 
 
 def test_100_is_not_passed_on(origin, start):
+    """RFC 9110 section 10.1.1: by then the client has had its own."""
     origin.on("/x", body=b"hello", before=(hint(100, ("X-A", "1"), reason="Continue"), EARLY, hint(100, reason="Continue")))
     r = start(origin).get("/x")
     assert_untouched(r)
@@ -143,6 +147,7 @@ def test_http_1_0_clients_get_none(origin, start):
 
 @pytest.mark.parametrize("how", ["prior knowledge", "upgrade"])
 def test_http2_clients_get_the_answer_alone(origin, start, how):
+    """RFC 9110 section 15.2 would have them forwarded; libh2o has no call for it."""
     origin.on("/x", body=b"hello", headers=(MINUTE,), before=(EARLY, hint(102, reason="Processing")))
     w = start(origin)
     h = w.http2(upgrade=("GET", "/x", [], None)) if how == "upgrade" else w.http2()
@@ -194,6 +199,7 @@ def test_when_the_leader_has_gone_nobody_gets_it(origin, start, unnoticed):
 
 
 def test_pipelined_requests_get_theirs_in_order(origin, start):
+    """RFC 9112 section 9.3.2."""
     for i in range(12):
         origin.on(f"/{i}", body=b"%d" % i, headers=(MINUTE if i % 2 else NO_STORE,), before=(hint(103, ("X-Of", str(i))),) * (i % 3))
     c = start(origin).http1()

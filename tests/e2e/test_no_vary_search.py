@@ -1,4 +1,4 @@
-"""No-Vary-Search in the keys of later requests (draft-ietf-httpbis-no-vary-search section 5), where a route says so."""
+"""No-Vary-Search in the keys of later requests (draft-ietf-httpbis-no-vary-search-05), where a route says so. Sections are the draft's."""
 import json
 import urllib.parse
 
@@ -35,6 +35,7 @@ def test_off_by_default(origin, start):
 
 
 def test_parameters_that_do_not_count(origin, start):
+    """Section 6."""
     says(origin)
     w = start(origin, route=ON)
     assert w.get("/x?id=1&utm=1").body == b"1"
@@ -48,6 +49,7 @@ def test_parameters_that_do_not_count(origin, start):
 
 
 def test_an_absent_query_is_an_empty_one(origin, start):
+    """Section 6.1."""
     says(origin)
     w = start(origin, route=ON)
     assert w.get("/x?utm=1").body == b"1"
@@ -63,6 +65,7 @@ def test_an_absent_query_is_an_empty_one(origin, start):
     ('except=("id")', "/x?z=2&id=1", "/x?id=2"),
 ])
 def test_all_but_some(origin, start, field, same, other):
+    """Sections 5.1 and 6; `params` as a Boolean is from earlier versions."""
     says(origin, field)
     w = start(origin, route=ON)
     w.get("/x?id=1")
@@ -74,6 +77,7 @@ def test_all_but_some(origin, start, field, same, other):
     "params=?0", 'params=("utm"', "params=(utm)", "params=1", 'params=("utm"), key-order=1', 'params=("utm"), except=("id")',
     'key-order, params=("utm" 1)', 'params=("utm"), except=(1)', '"utm"', 'params=("%s")' % ("u" * 2000)])
 def test_a_field_without_effect(origin, start, field):
+    """Section 5.1."""
     says(origin, field)
     w = start(origin, route=ON)
     w.get("/x?utm=1")
@@ -89,7 +93,7 @@ def test_the_origin_gets_the_clients_own_query(origin, start):
 
 
 def test_what_does_not_say_so_is_for_its_own_query(origin, start):
-    """The error page of another query does not take the policy away, nor is it anybody else's."""
+    """The error page of another query does not take the policy away, nor is it anybody else's. Section 7."""
     says(origin, lambda q: None if "bad" in q.query else UTM)
     w = start(origin, route=ON)
     assert w.get("/x?utm=1").body == b"1"
@@ -103,6 +107,7 @@ def test_what_does_not_say_so_is_for_its_own_query(origin, start):
 
 
 def test_the_newest_counts(origin, start):
+    """Section 7."""
     says(origin, lambda q: 'params=("b")' if "new" in q.query else 'params=("a")')
     w = start(origin, route=ON)
     w.get("/x?a=1")
@@ -189,7 +194,7 @@ def test_users_stay_apart(origin, start):
 
 @pytest.mark.parametrize("field", ["key-order", 'key-order, params=("utm")', 'except=("a" "b"), key-order'])
 def test_key_order(origin, start, field):
-    """Spelling does not count with it, nor the order of different names; that of equal ones does (section 5)."""
+    """Spelling does not count with it, nor the order of different names; that of equal ones does (section 6)."""
     says(origin, field)
     w = start(origin, route=ON)
     assert w.get("/x?a=1&b=%20&a=0").body == b"1"
@@ -199,6 +204,7 @@ def test_key_order(origin, start, field):
 
 
 def test_several_names(origin, start):
+    """Section 5.3."""
     says(origin, 'params=("a" "b c" "%C3%A9")')
     w = start(origin, route=ON)
     assert w.get("/x?id=1").body == b"1"
@@ -241,6 +247,7 @@ def test_head(origin, start):
 
 
 def test_a_head_renews_what_is_stored(origin, start):
+    """RFC 9111 section 4.3.5."""
     origin.on("/x", lambda q: Reply(b"body", headers=(
         ("Cache-Control", "max-age=0" if q.method == "GET" else "max-age=60"), ("ETag", '"a"'), ("No-Vary-Search", UTM))))
     w = start(origin, route=ON)

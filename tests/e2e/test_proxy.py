@@ -23,6 +23,7 @@ def problem(r, status):
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
 @pytest.mark.parametrize("size", [0, 1, 5000, 300_000])
 def test_methods_with_bodies_pass(origin, start, method, size):
+    """RFC 9110 section 8.6."""
     origin.on("/x", lambda q: Reply(b"got %d" % len(q.body), 201))
     w = start(origin)
     body = bytes(i * 7 % 251 for i in range(size))
@@ -36,6 +37,7 @@ def test_methods_with_bodies_pass(origin, start, method, size):
 
 
 def test_a_chunked_request_body_arrives_whole(origin, start):
+    """RFC 9112 section 7.1."""
     origin.on("/x", body=b"ok")
     r = start(origin).request("POST", "/x", [], b"abc" * 3000, chunked=True)
     assert r.status == 200
@@ -56,6 +58,7 @@ def test_options_passes(origin, start):
 
 
 def test_end_to_end_headers_pass_byte_for_byte_and_in_order(origin, start):
+    """RFC 9110 sections 5.3 and 7.6.1."""
     sent = (("X-Odd-Case", "a  b;c=\"d, e\""), ("x-lower", "\u00e9\u00ff"), ("X-Empty", ""), ("Link", "<a>; rel=x"), ("Link", "<b>; rel=y"),
             ("Content-Type", "Text/Plain;  charset=UTF-8"), ("ETag", 'W/"a,b"'), ("Server", "origin/1"), ("X-Last", "1"))
     origin.on("/x", body=b"hello", headers=sent)
@@ -69,6 +72,7 @@ def test_end_to_end_headers_pass_byte_for_byte_and_in_order(origin, start):
 
 
 def test_request_headers_pass_as_they_are(origin, start):
+    """RFC 9110 sections 5.3 and 7.6.1."""
     origin.on("/x", body=b"")
     sent = [("X-Odd", "a  b"), ("Accept", "*/*"), ("X-Twice", "1"), ("X-Twice", "2"), ("User-Agent", "Test/1 (x; y)"), ("TE", "trailers")]
     start(origin).get("/x", sent)
@@ -79,6 +83,7 @@ def test_request_headers_pass_as_they_are(origin, start):
 
 
 def test_hop_by_hop_fields_stay_on_their_hop(origin, start):
+    """RFC 9110 section 7.6.1."""
     origin.on("/x", body=b"x", headers=(("Connection", "X-Hop, keep-alive"), ("X-Hop", "1"), ("Keep-Alive", "timeout=5"),
                                        ("Proxy-Connection", "keep-alive"), ("Upgrade", "h2c"), ("Proxy-Authenticate", "Basic"), ("X-End", "1")))
     w = start(origin)
@@ -94,6 +99,7 @@ def test_hop_by_hop_fields_stay_on_their_hop(origin, start):
 
 
 def test_via_and_forwarding_fields_are_added(origin, start):
+    """RFC 9110 section 7.6.3, RFC 7239 section 4."""
     origin.on("/x", body=b"x", headers=(("Via", "1.0 inner"),))
     w = start(origin)
     r = w.get("/x?1")
@@ -108,6 +114,7 @@ def test_via_and_forwarding_fields_are_added(origin, start):
 
 
 def test_a_forwarded_chain_is_continued(origin, start):
+    """RFC 9110 section 7.6.3, RFC 7239 section 4."""
     origin.on("/x", body=b"x")
     start(origin).get("/x", [("X-Forwarded-For", "192.0.2.7"), ("Via", "1.1 front"), ("Forwarded", "for=192.0.2.7")])
     q = origin.seen("/x")[0]
@@ -123,6 +130,7 @@ def test_a_claimed_scheme_is_not_believed(origin, start):
 
 
 def test_the_origins_date_is_kept_once(origin, start):
+    """RFC 9110 section 6.6.1."""
     date = "Tue, 15 Nov 1994 08:12:31 GMT"
     origin.on("/x", body=b"x", headers=(("Date", date), ("Cache-Control", "no-store")))
     w = start(origin)
@@ -131,6 +139,7 @@ def test_the_origins_date_is_kept_once(origin, start):
 
 
 def test_an_answer_without_date_gets_one(origin, start):
+    """RFC 9110 section 6.6.1."""
     origin.on("/x", body=b"x", date=False, headers=(("Cache-Control", "max-age=60"),))
     w = start(origin)
     for _ in range(2):
@@ -139,6 +148,7 @@ def test_an_answer_without_date_gets_one(origin, start):
 
 
 def test_a_hit_keeps_the_date_of_the_stored_answer(origin, start):
+    """RFC 9110 section 6.6.1."""
     origin.on("/x", body=b"x", headers=(("Cache-Control", "max-age=60"), ("Date", "Tue, 15 Nov 1994 08:12:31 GMT")))
     w = start(origin, route={"ttl": "t", "origin_cache_control": "ignore"}, ttl={"t": "1m"})
     for _ in range(3):
@@ -148,6 +158,7 @@ def test_a_hit_keeps_the_date_of_the_stored_answer(origin, start):
 @pytest.mark.parametrize("status", [200, 201, 203, 206, 301, 400, 404, 418, 500, 599])
 @pytest.mark.parametrize("framing", ["length", "chunked", "close"])
 def test_every_status_and_framing_passes(origin, start, status, framing):
+    """RFC 9112 section 6.3."""
     origin.on("/x", body=b"body " * 100, status=status, framing=framing, headers=(("Cache-Control", "no-store"),))
     w = start(origin)
     for r in (w.get("/x"), w.http2().get("/x")):
@@ -155,6 +166,7 @@ def test_every_status_and_framing_passes(origin, start, status, framing):
 
 
 def test_bodyless_statuses_have_no_body(origin, start):
+    """RFC 9112 section 6.3."""
     origin.on("/204", status=204)
     origin.on("/304", status=304, headers=(("ETag", '"a"'),))
     w = start(origin)
@@ -168,6 +180,7 @@ def test_bodyless_statuses_have_no_body(origin, start):
 
 
 def test_head_passes_and_has_no_body(origin, start):
+    """RFC 9110 section 9.3.2, RFC 9112 section 6.3."""
     origin.on("/x", body=b"12345", headers=(("Cache-Control", "no-store"),))
     w = start(origin)
     c = w.http1()
@@ -180,6 +193,7 @@ def test_head_passes_and_has_no_body(origin, start):
 
 
 def test_informational_answers_do_not_confuse(origin, start):
+    """RFC 9110 section 15.2."""
     origin.on("/x", raw=b"HTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n"
                         b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
     r = start(origin).get("/x")
@@ -187,6 +201,7 @@ def test_informational_answers_do_not_confuse(origin, start):
 
 
 def test_expect_continue_is_answered_and_the_body_passes(origin, start):
+    """RFC 9110 section 10.1.1."""
     origin.on("/x", lambda q: Reply(q.body))
     c = start(origin).http1()
     c.send(client.build("POST", "/x", [("Expect", "100-continue"), ("Content-Length", "4")]))
@@ -198,6 +213,7 @@ def test_expect_continue_is_answered_and_the_body_passes(origin, start):
 
 
 def test_keep_alive_serves_request_after_request_and_pipelined_ones_in_order(origin, start):
+    """RFC 9112 sections 9.3 and 9.3.2."""
     for i in range(20):
         origin.on(f"/{i}", body=b"%d" % i, headers=(("Cache-Control", "max-age=60" if i % 2 else "no-store"),))
     c = start(origin).http1()
@@ -208,6 +224,7 @@ def test_keep_alive_serves_request_after_request_and_pipelined_ones_in_order(ori
 
 
 def test_http_1_0_is_served_without_chunks_and_closed(origin, start):
+    """RFC 9112 section 6.1."""
     origin.on("/x", body=b"hello", framing="chunked", headers=(("Cache-Control", "no-store"),))
     c = start(origin).http1()
     c.send(b"GET /x HTTP/1.0\r\nHost: api.test\r\n\r\n")
@@ -218,6 +235,7 @@ def test_http_1_0_is_served_without_chunks_and_closed(origin, start):
 
 
 def test_connection_close_is_heeded(origin, start):
+    """RFC 9112 section 9.6."""
     origin.on("/x", body=b"hello")
     c = start(origin).http1()
     r = c.get("/x", [("Connection", "close")])
@@ -288,6 +306,7 @@ def test_large_bodies_pass_whole(origin, start):
 
 
 def test_no_route_is_a_problem_404_and_a_wrong_method_405(origin, start):
+    """RFC 9110 sections 15.5.6 and 10.2.1."""
     w = start(origin, routes=[{"path": "/a"}, {"path": "/b", "methods": ["GET", "PUT"]}])
     problem(w.get("/nowhere"), 404)
     r = w.request("POST", "/b", [], b"x")
@@ -316,6 +335,7 @@ def test_strip_prefix_changes_what_goes_upstream_only(origin, start):
 
 
 def test_an_origin_that_refuses_is_a_502(start):
+    """RFC 9110 section 15.6.3."""
     class Nowhere:
         url = f"http://127.0.0.1:{free_port()}"
     w = start(Nowhere)
@@ -332,6 +352,7 @@ def test_an_origin_that_refuses_is_a_502(start):
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n",
 ], ids=range(8))
 def test_an_origin_that_talks_nonsense_is_a_502_and_does_no_harm(origin, start, raw):
+    """RFC 9112 sections 4 and 6.3, RFC 9110 section 15.6.3."""
     origin.on("/bad", raw=raw, end="close")
     origin.on("/good", body=b"ok")
     w = start(origin)
@@ -341,6 +362,7 @@ def test_an_origin_that_talks_nonsense_is_a_502_and_does_no_harm(origin, start, 
 
 
 def test_an_origin_that_never_answers_is_a_504(origin, start):
+    """RFC 9110 section 15.6.5."""
     origin.on("/x", hang=True)
     w = start(origin, backend={"timeouts": {"connect": "1s", "first_byte": "300ms", "idle": "1s", "total": "5s"}})
     problem(w.get("/x"), 504)
@@ -363,6 +385,7 @@ def test_a_problem_says_so_in_cache_status_and_has_one_date(origin, start):
 
 
 def test_head_of_a_problem_has_no_body(origin, start):
+    """RFC 9110 section 9.3.2."""
     w = start(origin, routes=[{"path": "/a"}])
     c = w.http1()
     for _ in range(2):
@@ -372,6 +395,7 @@ def test_head_of_a_problem_has_no_body(origin, start):
 
 @pytest.mark.parametrize("protocol", ["http1", "http2"])
 def test_a_head_without_a_length_is_given_none(origin, start, protocol):
+    """RFC 9110 section 8.6."""
     origin.on("/x", lambda q: Reply(b"hello", framing="chunked", headers=(("Cache-Control", "max-age=60"),)))
     w = start(origin)
     r = getattr(w, protocol)().request("HEAD", "/x")
@@ -392,6 +416,7 @@ def test_what_overrides_host_scheme_or_path_is_not_in_what_is_stored(origin, sta
 
 
 def test_cookies_that_http2_took_apart_are_one_line_again(origin, start):
+    """RFC 9113 section 8.2.3."""
     origin.default = lambda q: Reply(repr(q.all("cookie")).encode())
     w = start(origin)
     assert w.http2().get("/x", [("cookie", "a=1"), ("x-a", "b"), ("cookie", "b=2")]).body == b"['a=1; b=2']"
@@ -404,6 +429,7 @@ def test_more_fields_than_are_judged_are_refused(origin, start):
 
 
 def test_a_path_that_begins_with_two_slashes_is_invalidated_too(origin, start):
+    """RFC 9111 section 4.4."""
     origin.default = lambda q: Reply(b"%d" % origin.count(), headers=(("Cache-Control", "max-age=60"),))
     w = start(origin)
     w.get("//x")

@@ -44,6 +44,7 @@ def is_part(r, first, last, body=TEXT):
 @pytest.mark.parametrize("protocol", ["http1", "http2"])
 @pytest.mark.parametrize("size", [100, 100_000])
 def test_parts_of_what_is_stored(origin, start, protocol, size):
+    """RFC 9110 sections 14.2, 15.3.7 and 15.5.17."""
     body = TEXT[:size]
     origin.on("/x", body=body, headers=MINUTE)
     w = start(origin)
@@ -65,6 +66,7 @@ def test_parts_of_what_is_stored(origin, start, protocol, size):
 
 
 def test_if_range_and_conditions_come_first(origin, start):
+    """RFC 9110 sections 13.1.5 and 13.2.2."""
     origin.on("/x", body=TEXT, headers=MINUTE + (("ETag", '"a"'),))
     w = start(origin)
     w.get("/x")
@@ -95,12 +97,14 @@ def test_parts_of_what_is_still_arriving(origin, start):
 
 
 def test_what_breaks_off_before_the_part_ends_is_broken_off(origin, start):
+    """RFC 9112 section 8."""
     origin.on("/x", lambda q: Reply(TEXT, headers=MINUTE, cut=90_000))
     w = start(origin, route={"coalesce": "off"})
     assert not w.get("/x", part("40000-95000")).clean
 
 
 def test_a_part_is_fetched_stored_and_used(origin, start):
+    """RFC 9111 sections 3.3 and 3.4."""
     ranged(origin)
     w = start(origin)
     r = w.get("/x", part("10-19"))
@@ -119,6 +123,7 @@ def test_a_part_is_fetched_stored_and_used(origin, start):
 
 
 def test_parts_without_a_strong_validator_stay_apart(origin, start):
+    """RFC 9111 section 3.4."""
     ranged(origin, headers=MINUTE + (("ETag", 'W/"a"'),))
     w = start(origin)
     w.get("/x", part("10-19"))
@@ -127,6 +132,7 @@ def test_parts_without_a_strong_validator_stay_apart(origin, start):
 
 
 def test_parts_of_another_representation_stay_apart(origin, start):
+    """RFC 9111 section 3.4."""
     ranged(origin)
     w = start(origin)
     w.get("/x", part("10-19"))
@@ -137,6 +143,7 @@ def test_parts_of_another_representation_stay_apart(origin, start):
 
 @pytest.mark.parametrize("text,rest", [("0-49999", "bytes=50000-"), ("-50000", "bytes=0-49999")])
 def test_a_part_is_made_whole_by_its_rest(origin, start, text, rest):
+    """RFC 9111 section 3.3, RFC 9110 section 13.1.5."""
     ranged(origin)
     w = start(origin)
     w.get("/x", part(text))
@@ -151,6 +158,7 @@ def test_a_part_is_made_whole_by_its_rest(origin, start, text, rest):
 
 
 def test_three_parts_that_are_everything_are_the_whole(origin, start):
+    """RFC 9111 section 3.4, RFC 9110 section 15.3.7.3."""
     ranged(origin)
     w = start(origin)
     for text in ("0-39999", "40000-69999", "60000-"):
@@ -160,6 +168,7 @@ def test_three_parts_that_are_everything_are_the_whole(origin, start):
 
 
 def test_a_rest_of_something_else_makes_nothing_whole(origin, start):
+    """RFC 9110 section 13.1.5."""
     ranged(origin)
     w = start(origin)
     w.get("/x", part("0-49999"))
@@ -170,7 +179,7 @@ def test_a_rest_of_something_else_makes_nothing_whole(origin, start):
 
 
 def test_an_origin_that_ignores_if_range_is_asked_again(origin, start):
-    """A 206 with another validator must not be put after what is there."""
+    """A 206 with another validator must not be put after what is there. RFC 9111 section 3.4."""
     ranged(origin)
     w = start(origin)
     w.get("/x", part("0-49999"))
@@ -207,6 +216,7 @@ def until_stored(w):
 
 
 def test_an_origin_without_ranges_gives_the_whole_once(origin, start):
+    """RFC 9110 section 14.2: a server may ignore Range."""
     origin.on("/x", body=TEXT, headers=MINUTE)
     w = start(origin)
     assert is_part(w.get("/x", part("10-19")), 10, 19)
@@ -215,6 +225,7 @@ def test_an_origin_without_ranges_gives_the_whole_once(origin, start):
 
 
 def test_if_range_on_what_is_not_stored_fetches_the_whole(origin, start):
+    """RFC 9110 section 13.1.5, RFC 9111 section 4.3.2: judged by what is stored."""
     ranged(origin)
     w = start(origin)
     assert is_part(w.get("/x", part("10-19", [("If-Range", '"a"')])), 10, 19)
@@ -225,6 +236,7 @@ def test_if_range_on_what_is_not_stored_fetches_the_whole(origin, start):
 
 
 def test_parts_of_variants_are_not_mixed(origin, start):
+    """RFC 9111 section 4.1."""
     def answer(q):
         body = (q.get("accept-language") or "none").encode() * 1000
         m = wants(q)
@@ -253,6 +265,7 @@ def test_no_store_and_private_parts_are_not_stored(origin, start):
 
 
 def test_a_stale_part_is_validated(origin, start):
+    """RFC 9111 sections 4.3.1 and 4.3.4."""
     def answer(q):
         if q.get("if-none-match") == '"a"':
             return Reply(status=304, headers=MINUTE + (("ETag", '"a"'),))

@@ -20,6 +20,7 @@ def token(user):
 
 
 def test_a_user_route_keeps_private_answers_for_each_user_apart(origin, start):
+    """RFC 9111 section 5.2.2.7."""
     by_user(origin)
     w = start(origin, route={"scope": "user", "user": {"header": "Authorization"}})
     for _ in range(2):
@@ -64,6 +65,7 @@ def test_auto_is_shared_without_a_credential_and_the_users_own_with_one(origin, 
 
 
 def test_auto_does_not_store_private_answers_for_everybody(origin, start):
+    """RFC 9111 section 5.2.2.7."""
     by_user(origin, PRIVATE)
     w = start(origin, route={"scope": "auto", "user": {"header": "Authorization"}})
     w.get("/x")
@@ -71,6 +73,7 @@ def test_auto_does_not_store_private_answers_for_everybody(origin, start):
 
 
 def test_requests_with_authorization_bypass_a_shared_route(origin, start):
+    """RFC 9111 section 3.5."""
     by_user(origin, MINUTE)
     w = start(origin)
     for user in ("ann", "bob", "ann"):
@@ -86,6 +89,7 @@ def test_requests_with_authorization_bypass_a_shared_route(origin, start):
     ("public, max-age=60", True), ("s-maxage=60", True), ("must-revalidate, max-age=60", True), ("max-age=60", False), ("private, max-age=60", False),
 ])
 def test_the_origin_may_say_that_authorization_does_not_matter(origin, start, control, shared):
+    """RFC 9111 section 3.5."""
     origin.default = lambda q: Reply(b"the same for all", headers=(("Cache-Control", control),))
     w = start(origin)
     w.get("/x", token("ann"))
@@ -135,6 +139,7 @@ def test_a_personal_request_never_joins_anothers_fetch(origin, start):
 
 
 def test_a_private_verdict_during_a_shared_flight_lets_everybody_fetch_alone(origin, start):
+    """RFC 9111 section 4: collapsed requests for which the response cannot be used."""
     gate = origin.gate()
     origin.default = lambda q: Reply(b"%d" % origin.count(), headers=(("Cache-Control", "private"),), gate=gate if origin.count() == 1 else None)
     w = start(origin)
@@ -147,6 +152,7 @@ def test_a_private_verdict_during_a_shared_flight_lets_everybody_fetch_alone(ori
 
 
 def test_unsafe_requests_invalidate_for_all_users(origin, start):
+    """RFC 9111 section 4.4."""
     by_user(origin)
     w = start(origin, route={"scope": "user", "user": {"header": "Authorization"}})
     for user in ("ann", "bob"):

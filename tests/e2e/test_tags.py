@@ -109,6 +109,7 @@ def test_a_replaced_response_counts_by_its_new_tags(origin, start):
 
 
 def test_a_304_may_bring_new_tags(origin, start):
+    """RFC 9111 sections 3.2 and 4.3.4."""
     origin.on("/kept", lambda q: Reply(status=304, headers=(MINUTE, ("ETag", '"a"'))) if q.get("if-none-match") else
               Reply(b"x", headers=(("Cache-Control", "no-cache"), ("ETag", '"a"'), ("Cache-Tag", "old"))))
     origin.on("/changed", lambda q: Reply(status=304, headers=(MINUTE, ("ETag", '"a"'), ("Cache-Tag", "new"))) if q.get("if-none-match") else
@@ -381,6 +382,7 @@ def test_a_safe_request_invalidates_no_group(origin, start, method):
 
 @pytest.mark.parametrize("status,gone", [(200, True), (201, True), (204, True), (303, True), (400, False), (404, False), (500, False), (503, False)])
 def test_only_a_response_that_is_no_error_invalidates(origin, start, status, gone):
+    """RFC 9111 section 4.4."""
     serial(origin, "/1", group())
     naming(origin, "/do", "g", status=status)
     w = start(origin)
@@ -404,6 +406,7 @@ def test_groups_of_other_origins_stay(origin, start):
 
 
 def test_http_and_https_are_two_origins(origin, start, certificates):
+    """RFC 9875 section 2.1, RFC 9110 section 4.3.1."""
     c = certificates["api.test"]
     serial(origin, "/1", group())
     naming(origin, "/do", "g")
@@ -429,7 +432,7 @@ def test_http_and_https_are_two_origins(origin, start, certificates):
 
 
 def test_a_malformed_list_names_nothing(origin, start):
-    """RFC 9651 section 4.2: a field that does not parse is ignored; RFC 9875: a List of Strings."""
+    """RFC 9651 section 4.2: a field that does not parse is ignored; RFC 9875 sections 2 and 3: a List of Strings."""
     serial(origin, "/1", group())
     serial(origin, "/2", ("Cache-Groups", '"g", h'))
     w = start(origin)
@@ -532,6 +535,7 @@ def test_what_an_unsafe_answer_names_is_invalidated_within_the_origin(origin, st
 
 
 def test_a_query_reference_is_the_targets_own(origin, start):
+    """RFC 9111 section 4.4, RFC 3986 section 5.2.2."""
     origin.default = lambda q: Reply(b"x", headers=(MINUTE,)) if q.method == "GET" else Reply(status=201, headers=(("Location", "?id=7"),))
     w = start(origin)
     fill(w, "/list?id=7", "/list?id=8", "/list")
@@ -540,6 +544,7 @@ def test_a_query_reference_is_the_targets_own(origin, start):
 
 
 def test_a_target_that_begins_with_two_slashes_is_invalidated(origin, start):
+    """RFC 9111 section 4.4."""
     origin.default = lambda q: Reply(b"x", headers=(MINUTE,))
     w = start(origin)
     fill(w, "//x/y", "/x/y")

@@ -38,6 +38,7 @@ def reused(w, path="/x"):
     ("no-store=?0, max-age=3600", ("Cache-Control: no-store",), 3600),
 ])
 def test_its_lifetime_counts_in_place_of_cache_controls(origin, start, control, beside, expected):
+    """RFC 9213 section 2.2."""
     serve(origin, [("CDN-Cache-Control", control), *(h.split(": ") for h in beside)])
     r = reused(start(origin))
     assert r and expected - 3 <= r.cache["ttl"] <= expected
@@ -47,6 +48,7 @@ def test_its_lifetime_counts_in_place_of_cache_controls(origin, start, control, 
     "max-age=0", "private", "no-cache", "no-store", "no-store, max-age=3600", "max-age=3600, no-cache", 'private="x-a"',
     'max-age="10000"', "max-age=1.5", "max-age=-1", "none"])
 def test_what_it_forbids_or_does_not_say_is_not_allowed_by_the_others(origin, start, control):
+    """RFC 9213 section 2.2."""
     serve(origin, [("CDN-Cache-Control", control), ("Cache-Control", "public, max-age=3600"), ("Expires", date(3600))])
     assert reused(start(origin)) is None
 
@@ -54,6 +56,7 @@ def test_what_it_forbids_or_does_not_say_is_not_allowed_by_the_others(origin, st
 @pytest.mark.parametrize("control", [
     "", "max-age=10000, &&&&&", "max-age =100", "max-age= 100", "max-age=100,", "MaX-aGe=3600", "no-store;"])
 def test_one_with_an_error_counts_as_if_it_were_not_there(origin, start, control):
+    """RFC 9213 sections 2.1 and 2.2."""
     serve(origin, [("CDN-Cache-Control", control), ("Cache-Control", "max-age=50")], "/kept")
     serve(origin, [("CDN-Cache-Control", control), ("Cache-Control", "no-store")], "/not")
     serve(origin, [("CDN-Cache-Control", control), ("Expires", date(50))], "/expires")
@@ -64,11 +67,13 @@ def test_one_with_an_error_counts_as_if_it_were_not_there(origin, start, control
 
 
 def test_an_older_age_than_its_lifetime_is_stale(origin, start):
+    """RFC 9213 section 2.3."""
     serve(origin, [("CDN-Cache-Control", "max-age=3600"), ("Age", "7200")])
     assert reused(start(origin)) is None
 
 
 def test_one_error_in_a_second_line_is_an_error_of_the_field(origin, start):
+    """RFC 9651 section 4.2."""
     serve(origin, [("CDN-Cache-Control", "max-age=3600"), ("CDN-Cache-Control", "=")], "/wrong")
     serve(origin, [("CDN-Cache-Control", "max-age=3600"), ("CDN-Cache-Control", "max-age=20")], "/last")
     w = start(origin)
@@ -77,6 +82,7 @@ def test_one_error_in_a_second_line_is_an_error_of_the_field(origin, start):
 
 
 def test_weirs_own_comes_first_and_a_route_has_its_own_list(origin, start):
+    """RFC 9213 section 2.2: the target list."""
     fields = [("CDN-Cache-Control", "max-age=20"), ("Weir-Cache-Control", "max-age=10"), ("My-Control", "max-age=30"),
               ("Surrogate-Control", "max-age=40+5"), ("Cache-Control", "max-age=50")]
     lists = {"/standard": None, "/none": [], "/mine": ["My-Control", "Weir-Cache-Control"], "/absent": ["Nobodys-Control"],
@@ -116,6 +122,7 @@ def test_surrogate_controls_second_number_is_a_time_to_be_served_stale(origin, s
 
 
 def test_all_of_it_is_passed_on_as_it_came(origin, start):
+    """RFC 9213 sections 2.2 and 3."""
     fields = [("CDN-Cache-Control", "max-age=3600 ,  x;y"), ("Weir-Cache-Control", "&"), ("Cache-Control", "max-age=1"),
               ("Expires", date(1)), ("Pragma", "no-cache"), ("Surrogate-Control", "no-store")]
     serve(origin, fields)
@@ -127,6 +134,7 @@ def test_all_of_it_is_passed_on_as_it_came(origin, start):
 
 
 def test_what_a_304_brings_counts_from_then_on(origin, start):
+    """RFC 9111 section 4.3.4."""
     def answer(q):
         if q.get("If-None-Match"):
             return Reply(status=304, headers=(("CDN-Cache-Control", "max-age=500"), ("ETag", '"a"')))

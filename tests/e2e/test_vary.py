@@ -18,6 +18,7 @@ def lang(value):
 
 
 def test_each_value_has_a_variant_of_its_own(origin, start):
+    """RFC 9111 section 4.1."""
     varied(origin)
     w = start(origin)
     assert w.get("/x", lang("de")).body == b"de 1"
@@ -32,6 +33,7 @@ def test_each_value_has_a_variant_of_its_own(origin, start):
 
 
 def test_a_new_variant_is_called_a_vary_miss(origin, start):
+    """RFC 9211 section 2.2."""
     varied(origin)
     w = start(origin)
     w.get("/x", lang("de"))
@@ -58,12 +60,14 @@ def test_several_names_count_together_in_any_order(origin, start):
 
 
 def test_a_star_is_never_served_again(origin, start):
+    """RFC 9111 section 4.1."""
     varied(origin, "*")
     w = start(origin)
     assert [w.get("/x").body for _ in range(3)] == [b"None 1", b"None 2", b"None 3"]
 
 
 def test_an_origin_that_changes_its_mind_is_followed(origin, start):
+    """RFC 9111 section 4.1: of several stored responses the most recent."""
     names = ["X-A", "X-B"]
     origin.on("/x", lambda q: Reply(f"{q.get('x-a')} {q.get('x-b')} {origin.count()}".encode(),
                                     headers=(("Vary", names[0]), ("Cache-Control", "max-age=60"))))
@@ -109,6 +113,7 @@ def test_a_known_spec_keeps_values_in_flights_of_their_own(origin, start):
 
 
 def test_a_stale_variant_is_validated_with_its_own_validator(origin, start):
+    """RFC 9111 section 4.3.1."""
     def answer(q):
         tag = f'"{q.get("x-a")}"'
         if q.get("if-none-match") == tag:
@@ -150,7 +155,7 @@ def test_very_many_variants_are_all_right_and_bounded(origin, start):
 
 
 def test_what_a_connection_field_names_chooses_no_variant(origin, start):
-    """The origin never sees it: its answer must not be stored as the one for that value."""
+    """The origin never sees it: its answer must not be stored as the one for that value. RFC 9110 section 7.6.1."""
     varied(origin)
     w = start(origin)
     assert w.get("/x", [("Connection", "Accept-Language"), *lang("de")]).body == b"None 1"
@@ -220,6 +225,7 @@ def negotiating(origin, choose, path="/x", vary="Accept-Language", **reply):
     ("Accept", "text/html, a/b;q=0.5", ["Text/HTML,A/B ; q=0.5"]),
 ])
 def test_lists_that_mean_the_same_share_a_variant(origin, start, name, first, others):
+    """RFC 9111 section 4.1."""
     varied(origin, vary=name)
     w = start(origin)
     w.get("/x", [(name, first)])
@@ -236,6 +242,7 @@ def test_lists_that_mean_the_same_share_a_variant(origin, start, name, first, ot
     ("Accept", "a/b, c/d", "c/d, a/b"),
 ])
 def test_lists_that_mean_something_else_do_not(origin, start, name, first, other):
+    """RFC 9111 section 4.1."""
     origin.on("/x", lambda q: Reply(f"{q.get(name)}".encode(), headers=(("Vary", name), ("Cache-Control", "max-age=60"), ("Content-Encoding", "any"))))
     w = start(origin)
     w.get("/x", [(name, first)])
@@ -244,6 +251,7 @@ def test_lists_that_mean_something_else_do_not(origin, start, name, first, other
 
 
 def test_the_one_language_wanted_most_is_taken_from_what_is_stored(origin, start):
+    """RFC 9111 section 4.1, RFC 9110 section 12.5.4."""
     negotiating(origin, lambda q: (f"for {q.get('accept-language')}".encode(), [("Content-Language", "de")]))
     w = start(origin)
     w.get("/x", lang("en, de"))
@@ -254,6 +262,7 @@ def test_the_one_language_wanted_most_is_taken_from_what_is_stored(origin, start
 
 
 def test_a_coding_wanted_most_is_taken_from_what_is_stored(origin, start):
+    """RFC 9111 section 4.1, RFC 9110 section 12.5.3."""
     def choose(q):
         coding = "gzip" if "gzip" in q.get("accept-encoding", "") else None
         return f"{coding} for {q.get('accept-encoding')}".encode(), [("Content-Encoding", coding)] if coding else []
@@ -286,7 +295,7 @@ def test_what_was_taken_is_validated_once_stale_and_then_has_a_variant_of_its_ow
 
 
 def test_the_tags_of_all_variants_are_offered_and_the_one_named_is_used(origin, start):
-    """Representations are fewer than values: two user agents get the same one."""
+    """Representations are fewer than values: two user agents get the same one. RFC 9111 sections 4.3.1 and 4.3.4."""
     negotiating(origin, lambda q: (q.get("x-agent")[0].encode() * 100_000, [("ETag", f'"{q.get("x-agent")[0]}"'), ("X-Count", str(origin.count()))]),
                 vary="X-Agent")
     w = start(origin)
@@ -309,6 +318,7 @@ def test_the_tags_of_all_variants_are_offered_and_the_one_named_is_used(origin, 
 
 
 def test_a_weak_tag_that_a_304_names_is_found(origin, start):
+    """More lenient than RFC 9111 section 4.3.4, by which a strong tag names a strong one alone."""
     def answer(q):
         headers = (("Vary", "X-A"), ("Cache-Control", "max-age=60"))
         if q.get("if-none-match"):
@@ -323,6 +333,7 @@ def test_a_weak_tag_that_a_304_names_is_found(origin, start):
 
 @pytest.mark.parametrize("etag", [None, '"other"'])
 def test_a_304_that_names_none_of_them_is_asked_again_without(origin, start, etag):
+    """RFC 9111 section 4.3.4, but that a single one which was offered needs no tag."""
     def answer(q):
         headers = (("Vary", "X-A"), ("Cache-Control", "max-age=60"))
         if q.get("if-none-match"):
@@ -342,6 +353,7 @@ def test_a_304_that_names_none_of_them_is_asked_again_without(origin, start, eta
 
 
 def test_a_304_that_does_not_say_which_of_several_it_means_is_asked_again_without(origin, start):
+    """RFC 9111 section 4.3.4."""
     silent = []
 
     def answer(q):
@@ -360,7 +372,7 @@ def test_a_304_that_does_not_say_which_of_several_it_means_is_asked_again_withou
 
 
 def test_a_compressed_form_with_the_tag_of_the_plain_one_reaches_nobody_who_does_not_take_it(origin, start):
-    """RFC 9110 section 8.8.3.3 forbids it, and many origins do it."""
+    """RFC 9110 section 8.8.3.3 forbids it of strong tags, and many origins do it."""
     def choose(q):
         coding = "gzip" if "gzip" in q.get("accept-encoding", "") else None
         return str(coding).encode(), [("ETag", 'W/"same"')] + ([("Content-Encoding", coding)] if coding else [])
@@ -383,6 +395,7 @@ def test_another_language_or_format_with_the_same_tag_is_not_taken(origin, start
 
 
 def test_a_clients_own_condition_is_not_offered_but_answered(origin, start):
+    """RFC 9111 section 4.3.2."""
     negotiating(origin, lambda q: (b"one", [("ETag", '"1"')]), vary="X-A")
     w = start(origin)
     w.get("/x", [("X-A", "1")])
@@ -409,6 +422,7 @@ def test_waiters_share_what_a_304_confirmed(origin, start):
 
 
 def test_a_failing_origin_makes_no_other_variant_stand_in(origin, start):
+    """RFC 9111 section 4.1, RFC 5861 section 4."""
     broken = []
     origin.on("/x", lambda q: Reply(b"down", 503) if broken else
               Reply(q.get("x-a").encode(), headers=(("ETag", '"1"'), ("Vary", "X-A"), ("Cache-Control", "max-age=60, stale-if-error=60"))))
