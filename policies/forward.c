@@ -118,6 +118,25 @@ static size_t put(char *out, struct bytes text)
     return text.n;
 }
 
+int64_t forward_hops_left(struct fields request)
+{
+    const struct bytes name = BYTES_LIT("max-forwards");
+    size_t i = fields_find(request, name, 0);
+    int64_t hops = 0;
+
+    if (i == request.n || request.v[i].value.n == 0 || fields_find(request, name, i + 1) < request.n)
+        return -1;
+    for (size_t at = 0; at < request.v[i].value.n; at++) {
+        char c = request.v[i].value.p[at];
+
+        if (c < '0' || c > '9')
+            return -1;
+        if (hops <= INT32_MAX)
+            hops = hops * 10 + (c - '0');
+    }
+    return hops < INT32_MAX ? hops : INT32_MAX;
+}
+
 size_t forward_node(struct bytes address, char out[64])
 {
     /* The zone of a link-local address means nothing to others. */

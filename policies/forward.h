@@ -7,6 +7,8 @@
 #ifndef WEIR_POLICIES_FORWARD_H
 #define WEIR_POLICIES_FORWARD_H
 
+#include <stdint.h>
+
 #include "policies/field.h"
 
 /* Hop-by-hop by definition, or named by a Connection field of the same message: never forwarded (RFC 9110 section
@@ -22,6 +24,10 @@ bool forward_connection_names_fields(struct fields message);
 
 /* How many members its Connection fields have in all. */
 size_t forward_connection_options(struct fields message);
+
+/* How often an OPTIONS request may still be forwarded (Max-Forwards, RFC 9110 section 7.6.2). -1: it does not say. What
+ * exceeds INT32_MAX counts as that. */
+int64_t forward_hops_left(struct fields request);
 
 /* A node for Forwarded: quoted and bracketed where it is IPv6 (RFC 7239 section 6); "unknown" (section 6.2) for what is
  * no address (a unix socket's peer). Returns the length; out >= 64. */

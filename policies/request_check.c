@@ -276,7 +276,7 @@ static struct request_verdict head_request_line(struct bytes line, struct head *
     return fine;
 }
 
-/* 501: RFC 9112 section 6.1. Names of codings know no case (section 7), but only one spelling of chunked is taken. */
+/* 501: RFC 9112 section 6.1. Names of codings know no case (section 7). */
 static struct request_verdict head_field(struct bytes name, struct bytes value, struct head *head)
 {
     uint64_t length;
@@ -289,7 +289,7 @@ static struct request_verdict head_field(struct bytes name, struct bytes value, 
             return refuse(400, "Content-Length is not a number");
     } else if (name.n == 17 && bytes_eq_nocase(name, BYTES_LIT("transfer-encoding"))) {
         head->codings++;
-        if (!bytes_eq(bytes_trim(value), BYTES_LIT("chunked")))
+        if (!bytes_eq_nocase(bytes_trim(value), BYTES_LIT("chunked")))
             return refuse(501, "the only transfer coding served is chunked");
     }
     return fine;

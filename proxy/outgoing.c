@@ -1,5 +1,8 @@
 #include "proxy/outgoing.h"
 
+#include <inttypes.h>
+#include <stdio.h>
+
 #include "policies/forward.h"
 
 static void add_field(struct outgoing *out, struct bytes name, struct bytes value)
@@ -159,19 +162,34 @@ static void add_proxy_fields(struct request *r, bool cacheable, struct outgoing 
     add_field(out, BYTES_LIT("forwarded"), forwarded(r, cacheable, peer));
 }
 
+/* RFC 9110 section 7.6.2. Where none is left, weir has answered. */
+static struct bytes one_hop_less(struct request *r, struct bytes value)
+{
+    int64_t hops = forward_hops_left(r->in.fields);
+    char *text;
+
+    if (hops <= 0)
+        return value;
+    text = h2o_mem_alloc_pool(&r->req->pool, 12);
+    return (struct bytes){text, (size_t)snprintf(text, 12, "%" PRId64, hops - 1)};
+}
+
 void outgoing_collect(struct request *r, const struct ask *ask, const struct outgoing_extra *extra,
                       struct outgoing *out)
 {
+    bool options = bytes_eq(r->in.method, BYTES_LIT("OPTIONS"));
+
     out->n = 0;
     for (size_t i = 0; i < r->in.fields.n; i++) {
         const struct field *f = &r->in.fields.v[i];
+        bool hops = options && bytes_eq(f->name, BYTES_LIT("max-forwards"));
 
         if (is_rewritten(f->name) || forward_is_hop_by_hop(f->name, r->in.fields) ||
             (ask->cacheable && is_unkeyed_override(f->name)) ||
             (ask->cacheable && !ask->alone && is_selective(f->name)))
             continue;
         if (out->n < OUTGOING_FIELDS_MAX)
-            out->v[out->n++] = *f;
+            out->v[out->n++] = hops ? (struct field){f->name, f->orig_name, one_hop_less(r, f->value)} : *f;
     }
     add_proxy_fields(r, ask->cacheable, out);
     if (extra->range.n > 0)

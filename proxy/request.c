@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "policies/conditional.h"
+#include "policies/forward.h"
 #include "policies/range.h"
 #include "policies/storing.h"
 #include "proxy/fill.h"
@@ -905,6 +906,9 @@ static void handle_routed(struct request *r)
     look_up(r);
 }
 
+/* What a route without a list of methods takes, as far as they have names. */
+static const struct bytes every_method = BYTES_LIT("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+
 /* A whole member of a list joined by ", ". */
 static bool is_listed(struct bytes list, struct bytes word)
 {
@@ -916,7 +920,7 @@ static bool is_listed(struct bytes list, struct bytes word)
 }
 
 /* Allow (RFC 9110 section 10.2.1): every method that some route lists and that leads somewhere on this path. */
-static void respond_no_method(struct request *r)
+static struct bytes listed_methods(struct request *r)
 {
     const struct snapshot *s = r->hold->snapshot;
     char *allow = h2o_mem_alloc_pool(&r->req->pool, ALLOW_MAX);
@@ -931,8 +935,19 @@ static void respond_no_method(struct request *r)
                 continue;
             n += (size_t)sprintf(allow + n, "%s%.*s", n > 0 ? ", " : "", (int)method.n, method.p);
         }
-    r->allow = (struct bytes){allow, n};
+    return (struct bytes){allow, n};
+}
+
+static void respond_no_method(struct request *r)
+{
+    r->allow = listed_methods(r);
     respond_problem(r, 405, "no route of this path takes this method", -1);
+}
+
+/* RFC 9110 section 7.6.2: who asked wants to know of this proxy, not of the backend. */
+static bool is_last_hop(const struct request *r)
+{
+    return bytes_eq(r->in.method, BYTES_LIT("OPTIONS")) && forward_hops_left(r->in.fields) == 0;
 }
 
 static void route(struct request *r)
@@ -949,6 +964,11 @@ static void route(struct request *r)
         return;
     }
     r->route = &s->routes[i];
+    if (is_last_hop(r)) {
+        r->allow = r->route->conf->pattern.nmethods > 0 ? listed_methods(r) : every_method;
+        respond_options(r);
+        return;
+    }
     handle_routed(r);
 }
 
@@ -982,6 +1002,8 @@ int request_handle(h2o_handler_t *self, h2o_req_t *req)
         return 0;
     }
     if (verdict.status != 0) {
+        if (verdict.status == 405)
+            r->allow = every_method;
         respond_problem(r, verdict.status, verdict.why, -1);
         return 0;
     }

@@ -57,7 +57,7 @@ struct request {
     uint64_t skip, left;    /* of the body: to be passed over, to be sent (UINT64_MAX: to its end) */
     size_t in_flight_bytes; /* handed to libh2o, not yet known to be written */
     struct cache_status status;
-    struct bytes allow;       /* for 405 */
+    struct bytes allow;       /* for 405 and OPTIONS */
     struct bytes unsatisfied; /* Content-Range, for 416 */
     enum outcome outcome;
     unsigned rounds;   /* how often it began again */

@@ -663,6 +663,18 @@ void respond_problem(struct request *r, int status, const char *detail, int retr
     send_problem(r, status, detail, retry_after_s);
 }
 
+void respond_options(struct request *r)
+{
+    r->outcome = OUTCOME_BYPASS;
+    reserve_headers(r, 2);
+    add_header(r->req, H2O_TOKEN_ALLOW, "Allow", r->allow.p, r->allow.n);
+    add_header(r->req, H2O_TOKEN_CACHE_CONTROL, "Cache-Control", H2O_STRLIT("no-store"));
+    add_own(r);
+    start(r, 204, SIZE_MAX);
+    finish(r);
+    h2o_send(r->req, NULL, 0, H2O_SEND_STATE_FINAL);
+}
+
 void respond_text(struct request *r, int status, struct bytes content_type, struct bytes body)
 {
     reserve_headers(r, 2);

@@ -42,6 +42,9 @@ enum part_verdict respond_choose_part(struct request *r, struct stored *s, struc
 /* More of the body may be there. */
 void respond_more(struct request *r);
 
+/* weir's own answer to OPTIONS: 204 with r->allow. */
+void respond_options(struct request *r);
+
 /* weir's own answer. retry_after_s < 0: none. r->allow is sent where it is set. */
 void respond_problem(struct request *r, int status, const char *detail, int retry_after_s);
 

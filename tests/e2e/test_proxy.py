@@ -316,6 +316,42 @@ def test_no_route_is_a_problem_404_and_a_wrong_method_405(origin, start):
     assert origin.count() == 0
 
 
+def test_options_goes_only_as_far_as_it_may(origin, start):
+    """RFC 9110 section 7.6.2."""
+    origin.default = lambda q: Reply(status=204, headers=(("Allow", "GET"), ("X-Left", q.get("max-forwards", "none"))))
+    w = start(origin, routes=[{"path": "/a"}, {"path": "/b", "methods": ["GET", "OPTIONS"]}])
+    for c in (w.http1(), w.http2()):
+        seen = origin.count()
+        r = c.request("OPTIONS", "/a", [("max-forwards", "0")])
+        assert r.status == 204 and {"GET", "POST", "OPTIONS"} <= set(r.get("allow").split(", "))
+        r = c.request("OPTIONS", "/b", [("max-forwards", "0")])
+        assert r.status == 204 and set(r.get("allow").split(", ")) == {"GET", "OPTIONS"}
+        assert origin.count() == seen
+        for sent, left in (("1", "0"), ("10", "9"), ("2147483648", "2147483646"), ("a", "a"), ("", "")):
+            assert c.request("OPTIONS", "/a", [("max-forwards", sent)]).get("x-left") == left
+        assert c.request("OPTIONS", "/a").get("x-left") == "none"
+        assert c.request("POST", "/a", [("max-forwards", "0")], b"x").get("x-left") == "0"
+
+
+@pytest.mark.parametrize("method", ["TRACE", "CONNECT"])
+def test_methods_that_no_route_takes_name_those_that_are_taken(origin, start, method):
+    """RFC 9110 section 15.5.6."""
+    w = start(origin)
+    c = w.http1()
+    c.send(f"{method} {'/x' if method == 'TRACE' else 'api.test:80'} HTTP/1.1\r\nHost: api.test:80\r\n\r\n".encode())
+    r = c.response()
+    problem(r, 405)
+    assert {"GET", "HEAD", "POST"} <= set(r.get("allow").split(", "))
+
+
+def test_the_name_of_the_chunked_coding_knows_no_case(origin, start):
+    """RFC 9112 section 7."""
+    origin.default = lambda q: Reply(q.body)
+    c = start(origin).http1()
+    c.send(b"POST /x HTTP/1.1\r\nHost: api.test\r\nTransfer-Encoding: Chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
+    assert c.response().body == b"abc"
+
+
 def test_routes_are_chosen_by_host_and_method(make_origin, start):
     one, two, three = make_origin(), make_origin(), make_origin()
     for o, name in ((one, b"one"), (two, b"two"), (three, b"three")):

@@ -28,6 +28,7 @@ static void hop_by_hop_by_definition(void **state)
                                       "upgrade",
                                       "proxy-authenticate",
                                       "proxy-authorization",
+                                      "proxy-authentication-info",
                                       "http2-settings"};
     for (size_t i = 0; i < sizeof hop / sizeof *hop; i++)
         assert_true(forward_is_hop_by_hop(bytes_of(hop[i]), nothing));
@@ -68,6 +69,33 @@ static void connection_that_names_fields(void **state)
     assert_false(names_fields(" , "));
     assert_true(names_fields("accept-language"));
     assert_true(names_fields("close, cookie"));
+}
+
+static void hops_are(const char *first, const char *second, int64_t expected)
+{
+    const struct field f[] = {{.name = BYTES_LIT("max-forwards"), .value = bytes_of(first)},
+                              {.name = BYTES_LIT("max-forwards"), .value = bytes_of(second)}};
+
+    assert_int_equal(forward_hops_left((struct fields){f, second == NULL ? 1 : 2}), expected);
+}
+
+/* RFC 9110 section 7.6.2. */
+static void hops_that_are_left(void **state)
+{
+    (void)state;
+    assert_int_equal(forward_hops_left((struct fields){NULL, 0}), -1);
+    hops_are("0", NULL, 0);
+    hops_are("1", NULL, 1);
+    hops_are("0010", NULL, 10);
+    hops_are("2147483646", NULL, 2147483646);
+    hops_are("2147483647", NULL, 2147483647);
+    hops_are("2147483648", NULL, 2147483647);
+    hops_are("99999999999999999999999999", NULL, 2147483647);
+    hops_are("", NULL, -1);
+    hops_are("-1", NULL, -1);
+    hops_are("1 ", NULL, -1);
+    hops_are("1, 1", NULL, -1);
+    hops_are("1", "1", -1);
 }
 
 static void node_is(const char *address, const char *expected)
@@ -122,8 +150,11 @@ static void claims_of_host_and_scheme_go(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(hop_by_hop_by_definition),     cmocka_unit_test(hop_by_hop_by_connection),
-        cmocka_unit_test(connection_that_names_fields), cmocka_unit_test(nodes),
+        cmocka_unit_test(hop_by_hop_by_definition),
+        cmocka_unit_test(hop_by_hop_by_connection),
+        cmocka_unit_test(connection_that_names_fields),
+        cmocka_unit_test(hops_that_are_left),
+        cmocka_unit_test(nodes),
         cmocka_unit_test(claims_of_host_and_scheme_go),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
