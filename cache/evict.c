@@ -154,11 +154,11 @@ static struct stored *victim_of(struct shard *shard, unsigned pool)
     struct stored *s = shard->lru[pool].oldest;
 
     for (unsigned i = 0; s != NULL && i < REQUEUED_MAX; i++, s = shard->lru[pool].oldest) {
-        int64_t used_ms = atomic_load_explicit(&s->used_ms, memory_order_relaxed);
+        uint32_t used = atomic_load_explicit(&s->used, memory_order_relaxed);
 
-        if (used_ms < atomic_load_explicit(&s->touched_ms, memory_order_relaxed))
+        if ((int32_t)(used - atomic_load_explicit(&s->touched, memory_order_relaxed)) < 0)
             break;
-        shard_touch(shard, s, used_ms);
+        shard_touch(shard, s, used);
     }
     return s;
 }

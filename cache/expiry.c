@@ -8,11 +8,9 @@ int64_t expiry_of(const struct stored *s)
 {
     int64_t when;
 
-    /* Age counts from the response time on, beginning with the initial age; lifetimes may be anything. */
-    if (__builtin_sub_overflow(s->useful_ms, s->lifetimes.initial_age_ms, &when))
-        return s->useful_ms > 0 ? EXPIRY_NEVER : INT64_MIN;
-    if (__builtin_add_overflow(when, s->response_time.ms, &when))
-        return s->useful_ms > 0 ? EXPIRY_NEVER : INT64_MIN;
+    /* Age counts from the response time on, beginning with the initial age. */
+    if (__builtin_add_overflow(stored_useful_ms(s) - span_ms(s->initial_age), s->response_time.ms, &when))
+        return EXPIRY_NEVER;
     return when;
 }
 

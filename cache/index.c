@@ -70,46 +70,61 @@ static void map_free(void *p, size_t bytes, bool defer)
 
 static struct ck_malloc map_allocator = {.malloc = map_malloc, .free = map_free};
 
-static uintptr_t tag_of(const struct stored_key *id)
+/* Lowest bit: it is a key that is looked for, and no response. */
+#define IS_KEY ((uintptr_t)1)
+
+static const void *word_with(const void *p, uint64_t hash)
 {
-    return (uintptr_t)(id->hash.hi >> TAG_SHIFT) << TAG_SHIFT;
+    assert((uintptr_t)p >> TAG_SHIFT == 0);
+    return (const void *)((uintptr_t)p | (uintptr_t)(hash >> TAG_SHIFT) << TAG_SHIFT);
 }
 
-static const void *word_of(const struct stored_key *id)
+static const void *word_of(const struct stored *s)
 {
-    assert((uintptr_t)id >> TAG_SHIFT == 0);
-    return (const void *)((uintptr_t)id | tag_of(id));
+    return word_with(s, s->hash);
 }
 
-static const struct stored_key *id_of(const void *word)
+static uintptr_t address_in(const void *word)
 {
-    return (const struct stored_key *)((uintptr_t)word & (((uintptr_t)1 << TAG_SHIFT) - 1));
+    return (uintptr_t)word & (((uintptr_t)1 << TAG_SHIFT) - 1);
 }
 
 static struct stored *stored_of(const void *word)
 {
-    return (struct stored *)(void *)((char *)id_of(word) - offsetof(struct stored, id));
+    return (struct stored *)address_in(word);
+}
+
+static struct index_key key_of(const void *word)
+{
+    uintptr_t address = address_in(word);
+    const struct stored *s = (const struct stored *)address;
+
+    if ((address & IS_KEY) != 0)
+        return *(const struct index_key *)(address - IS_KEY);
+    return (struct index_key){s->hash, stored_key(s)};
 }
 
 static unsigned long hash_word(const void *word, unsigned long seed)
 {
     (void)seed;
-    return id_of(word)->hash.lo;
+    return stored_of(word)->hash;
 }
 
 /* The table's own first, whose response is read only where the tags agree. */
 static bool compare_words(const void *word, const void *wanted_word)
 {
-    const struct stored_key *id = id_of(word), *wanted = id_of(wanted_word);
+    const struct stored *s = stored_of(word);
 
     if (((uintptr_t)word ^ (uintptr_t)wanted_word) >> TAG_SHIFT != 0)
         return false;
     /* Most likely it is the one: its key's text, which follows the struct, and its counters come along with the hash.
      */
-    __builtin_prefetch((const char *)id + sizeof(struct stored));
-    __builtin_prefetch((const char *)id + offsetof(struct stored, refs), 1);
-    TSAN_ACQUIRE(id);
-    return id->hash.lo == wanted->hash.lo && id->hash.hi == wanted->hash.hi && bytes_eq(id->key, wanted->key);
+    __builtin_prefetch(s + 1);
+    __builtin_prefetch(&s->refs, 1);
+    TSAN_ACQUIRE(s);
+    struct index_key wanted = key_of(wanted_word);
+
+    return s->hash == wanted.hash && bytes_eq(stored_key(s), wanted.key);
 }
 
 bool index_init(struct index *x, size_t capacity)
@@ -126,9 +141,10 @@ void index_fini(struct index *x)
     ck_rhs_destroy(&x->table);
 }
 
-struct stored *index_get(struct index *x, const struct stored_key *id)
+struct stored *index_get(struct index *x, const struct index_key *key)
 {
-    const void *word = ck_rhs_get(&x->table, id->hash.lo, word_of(id));
+    const void *wanted = word_with((const char *)key + IS_KEY, key->hash);
+    const void *word = ck_rhs_get(&x->table, key->hash, wanted);
 
     return word == NULL ? NULL : stored_of(word);
 }
@@ -138,8 +154,8 @@ bool index_set(struct index *x, struct store_thread *t, struct stored *s, struct
     void *word = NULL;
 
     writer = t;
-    TSAN_RELEASE(&s->id);
-    if (!ck_rhs_set(&x->table, s->hash.lo, word_of(&s->id), &word))
+    TSAN_RELEASE(s);
+    if (!ck_rhs_set(&x->table, s->hash, word_of(s), &word))
         return false;
     *previous = word == NULL ? NULL : stored_of(word);
     return true;
@@ -147,7 +163,7 @@ bool index_set(struct index *x, struct store_thread *t, struct stored *s, struct
 
 void index_remove(struct index *x, struct stored *s)
 {
-    const void *word = ck_rhs_remove(&x->table, s->hash.lo, word_of(&s->id));
+    const void *word = ck_rhs_remove(&x->table, s->hash, word_of(s));
 
     assert(stored_of(word) == s);
 }

@@ -13,6 +13,12 @@
 
 #include "cache/stored.h"
 
+/* What a lookup compares. */
+struct index_key {
+    uint64_t hash;
+    struct bytes key; /* whole */
+};
+
 struct index {
     ck_rhs_t table;
 };
@@ -20,7 +26,7 @@ struct index {
 bool index_init(struct index *x, size_t capacity) MUST_USE; /* not charged to the budget */
 void index_fini(struct index *x);
 
-struct stored *index_get(struct index *x, const struct stored_key *id);
+struct stored *index_get(struct index *x, const struct index_key *key);
 /* False: out of memory. *previous: what it took the place of, or NULL. */
 bool index_set(struct index *x, struct store_thread *t, struct stored *s, struct stored **previous) MUST_USE;
 void index_remove(struct index *x, struct stored *s); /* it is there */

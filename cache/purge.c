@@ -25,7 +25,7 @@ bool store_purged_since(struct store *store, struct bytes key_url, uint64_t birt
 bool store_tags_purged_since(struct store *store, const struct stored *s, uint64_t birth)
 {
     const struct stored_tag *tags = stored_tags(s);
-    struct bytes key_url = {s->key.p, s->key_url_n};
+    struct bytes key_url = stored_key_url(s);
 
     if (s->ntags == 0 || !purge_log_any_tag(&store->purges, birth))
         return false;
@@ -41,18 +41,18 @@ bool store_tags_purged_since(struct store *store, const struct stored *s, uint64
 
 bool store_is_purged(struct store *store, const struct stored *s)
 {
-    return purge_log_covers(&store->purges, s->url_hash, (struct bytes){s->key.p, s->key_url_n}, s->born) ||
+    return purge_log_covers(&store->purges, url_hash_of(store, stored_key_url(s)), stored_key_url(s), s->born) ||
            store_tags_purged_since(store, s, s->born);
 }
 
 static bool is_url(const struct stored *s, struct bytes url)
 {
-    return bytes_eq((struct bytes){s->key.p, s->key_url_n}, url);
+    return bytes_eq(stored_key_url(s), url);
 }
 
 static bool has_prefix(const struct stored *s, struct bytes prefix)
 {
-    return key_url_has_prefix((struct bytes){s->key.p, s->key_url_n}, prefix);
+    return key_url_has_prefix(stored_key_url(s), prefix);
 }
 
 static bool is_any(const struct stored *s, struct bytes nothing)
@@ -64,7 +64,7 @@ static bool is_any(const struct stored *s, struct bytes nothing)
 /* Markers hold nothing that could be stale. */
 static bool mark(struct stored *s)
 {
-    return s->kind == STORED_RESPONSE && !atomic_exchange_explicit(&s->expired, true, memory_order_acq_rel);
+    return s->head->kind == STORED_RESPONSE && !atomic_exchange_explicit(&s->expired, true, memory_order_acq_rel);
 }
 
 /* Under the shard's lock. False: the batch is full before the chain's end. */
@@ -81,7 +81,7 @@ static bool purge_chain(struct store *store, struct shard *shard, struct stored 
         }
         if (batch->count == BATCH_MAX)
             return false;
-        p->responses += s->kind == STORED_RESPONSE;
+        p->responses += s->head->kind == STORED_RESPONSE;
         shard_drop(store, shard, s, batch);
     }
     return true;
@@ -146,7 +146,7 @@ static bool is_covered(const struct stored_tag *node, const struct purge *p, con
 {
     const struct stored *s = node->owner;
 
-    return s != NULL && s->born < p->stamp && tag_matches(node->tag, (struct bytes){s->key.p, s->key_url_n}, target);
+    return s != NULL && s->born < p->stamp && tag_matches(node->tag, stored_key_url(s), target);
 }
 
 /* Under the shard's lock. False: there is more. */
@@ -167,7 +167,7 @@ static bool walk_on(struct store *store, struct shard *shard, struct tag_walk *w
         if (p->soft)
             p->responses += mark(node->owner);
         else {
-            p->responses += node->owner->kind == STORED_RESPONSE;
+            p->responses += node->owner->head->kind == STORED_RESPONSE;
             shard_drop(store, shard, node->owner, batch);
         }
     }

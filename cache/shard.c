@@ -135,12 +135,16 @@ bool shard_grow(struct store_thread *t, struct shard *shard, const struct stored
 
 static size_t own_weight(const struct stored *s)
 {
-    return atomic_load_explicit(&((struct stored *)s)->charged, memory_order_relaxed);
+    size_t cost = alloc_cost((struct stored *)s);
+
+    return s->chunked ? cost + atomic_load_explicit(&stored_chunks(s)->charged, memory_order_relaxed) : cost;
 }
 
 size_t stored_weight(const struct stored *s)
 {
-    return own_weight(s) + (s->body_of == NULL ? 0 : own_weight(s->body_of));
+    struct stored *body_of = s->chunked ? stored_chunks(s)->body_of : NULL;
+
+    return own_weight(s) + (body_of == NULL ? 0 : own_weight(body_of));
 }
 
 static void expiry_changed(struct shard *shard)
@@ -152,50 +156,52 @@ static void responses_changed(struct shard *shard, const struct stored *s, int c
 {
     uint64_t n = atomic_load_explicit(&shard->responses, memory_order_relaxed);
 
-    if (s->kind == STORED_RESPONSE)
+    if (s->head->kind == STORED_RESPONSE)
         atomic_store_explicit(&shard->responses, n + (uint64_t)(int64_t)change, memory_order_relaxed);
 }
 
 /* Not used since, until the next use. */
-void shard_touch(struct shard *shard, struct stored *s, int64_t used_ms)
+void shard_touch(struct shard *shard, struct stored *s, uint32_t used)
 {
-    lru_remove(&shard->lru[s->user_scope], s);
-    lru_add(&shard->lru[s->user_scope], s);
-    atomic_store_explicit(&s->touched_ms, used_ms + 1, memory_order_relaxed);
+    lru_remove(&shard->lru[s->head->user_scope], s);
+    lru_add(&shard->lru[s->head->user_scope], s);
+    atomic_store_explicit(&s->touched, used + 1, memory_order_relaxed);
 }
 
 void shard_link(struct store *store, struct shard *shard, struct stored *s, struct mono_ms now)
 {
-    atomic_store_explicit(&s->touched_ms, now.ms, memory_order_relaxed);
-    atomic_store_explicit(&s->used_ms, now.ms - 1, memory_order_relaxed);
-    lru_add(&shard->lru[s->user_scope], s);
+    atomic_store_explicit(&s->touched, (uint32_t)now.ms, memory_order_relaxed);
+    atomic_store_explicit(&s->used, (uint32_t)now.ms - 1, memory_order_relaxed);
+    lru_add(&shard->lru[s->head->user_scope], s);
     url_index_add(&shard->lists.urls, s);
     tag_index_add(&shard->tags, s);
     expiry_add(&shard->lists.expiry, s);
     expiry_changed(shard);
     responses_changed(shard, s, 1);
-    atomic_fetch_add_explicit(&store->pools[s->user_scope], stored_weight(s), memory_order_relaxed);
-    s->in_table = true;
+    atomic_fetch_add_explicit(&store->pools[s->head->user_scope], stored_weight(s), memory_order_relaxed);
+    s->place = PLACE_TABLE;
+}
+
+/* A body that a newer response has taken over is there to stay; one that was taken over itself goes, or stays, with its
+ * owner. */
+static size_t lingering_of(const struct stored *s)
+{
+    return s->chunked && atomic_load_explicit(&stored_chunks(s)->lent, memory_order_acquire) ? 0 : own_weight(s);
 }
 
 void shard_unlink(struct store *store, struct shard *shard, struct stored *s)
 {
     size_t weight = stored_weight(s);
 
-    s->in_table = false;
-    s->evicted = true;
-    lru_remove(&shard->lru[s->user_scope], s);
+    s->place = PLACE_LEFT;
+    lru_remove(&shard->lru[s->head->user_scope], s);
     url_index_remove(s);
     tag_index_remove(&shard->tags, s);
     expiry_remove(&shard->lists.expiry, s);
     expiry_changed(shard);
     responses_changed(shard, s, -1);
-    atomic_fetch_sub_explicit(&store->pools[s->user_scope], weight, memory_order_relaxed);
-    /* A body that a newer response has taken over is there to stay; one that was taken over itself goes, or stays, with
-     * its owner. */
-    s->lingering = atomic_load_explicit(&s->lent, memory_order_acquire) ? 0
-                   : s->body_of != NULL                                 ? own_weight(s)
-                                                                        : weight;
+    atomic_fetch_sub_explicit(&store->pools[s->head->user_scope], weight, memory_order_relaxed);
+    s->lingering = lingering_of(s);
     budget_take_lingering(store, s->lingering);
 }
 

@@ -69,6 +69,7 @@ struct store *store_create(const struct store_options *options)
     }
     ck_epoch_init(&store->epoch);
     purge_log_init(&store->purges);
+    head_table_init(&store->heads);
     pthread_mutex_init(&store->threads_lock, NULL);
     pthread_mutex_init(&store->resize_lock, NULL);
     store->resizer = store_thread_create(store);
@@ -92,6 +93,7 @@ void store_destroy(struct store *store)
     }
     for (size_t i = 0; i < shard_count(store); i++)
         shard_fini(&store->shards[i]);
+    head_table_fini(&store->heads);
     purge_log_fini(&store->purges);
     pthread_mutex_destroy(&store->threads_lock);
     pthread_mutex_destroy(&store->resize_lock);
@@ -183,7 +185,7 @@ static void table_reference_end(ck_epoch_entry_t *entry)
 {
     struct stored *s = (struct stored *)(void *)((char *)entry - offsetof(struct stored, epoch_entry));
 
-    TSAN_ACQUIRE(&s->store->epoch);
+    TSAN_ACQUIRE(&s->head->store->epoch);
     stored_release(s);
 }
 
@@ -210,18 +212,18 @@ static void touch(struct shard *shard, struct stored *s, struct mono_ms now)
 {
     if (pthread_mutex_trylock(&shard->lock) != 0)
         return;
-    if (s->in_table)
-        shard_touch(shard, s, now.ms);
+    if (s->place == PLACE_TABLE)
+        shard_touch(shard, s, (uint32_t)now.ms);
     pthread_mutex_unlock(&shard->lock);
 }
 
 struct stored *store_peek(struct store_thread *t, struct key_hash hash, struct bytes key)
 {
-    const struct stored_key id = {hash, key};
+    const struct index_key id = {hash.lo, key};
     struct stored *s;
 
     ck_epoch_begin(&t->record, NULL);
-    s = index_get(&shard_of(t->store, hash)->index, &id);
+    s = index_get(&shard_of(t->store, hash.lo)->index, &id);
     /* The table's reference cannot go before the section ends. */
     if (s != NULL)
         stored_retain(s);
@@ -232,9 +234,11 @@ struct stored *store_peek(struct store_thread *t, struct key_hash hash, struct b
 
 void store_use(struct store_thread *t, struct stored *s, struct mono_ms now)
 {
-    if (atomic_load_explicit(&s->used_ms, memory_order_relaxed) != now.ms)
-        atomic_store_explicit(&s->used_ms, now.ms, memory_order_relaxed);
-    if (now.ms - atomic_load_explicit(&s->touched_ms, memory_order_relaxed) >= LRU_TOUCH_MS)
+    uint32_t now_ms = (uint32_t)now.ms;
+
+    if (atomic_load_explicit(&s->used, memory_order_relaxed) != now_ms)
+        atomic_store_explicit(&s->used, now_ms, memory_order_relaxed);
+    if ((int32_t)(now_ms - atomic_load_explicit(&s->touched, memory_order_relaxed)) >= LRU_TOUCH_MS)
         touch(shard_of(t->store, s->hash), s, now);
 }
 
@@ -249,7 +253,7 @@ struct stored *store_acquire(struct store_thread *t, struct key_hash hash, struc
 
 static bool is_storable(const struct store *store, const struct stored *s)
 {
-    return s->store == store && stored_body_state(s) == BODY_COMPLETE && !s->discarded &&
+    return s->head->store == store && stored_body_state(s) == BODY_COMPLETE && !s->discarded &&
            stored_weight(s) <= atomic_load_explicit(&((struct store *)store)->limit, memory_order_relaxed);
 }
 
@@ -279,9 +283,9 @@ static bool lock_with_room(struct store_thread *t, struct shard *shard, const st
 static bool put(struct store_thread *t, struct shard *shard, struct stored *s, struct mono_ms now,
                 struct stored **previous)
 {
-    if (s->in_table)
+    if (s->place == PLACE_TABLE)
         return true;
-    if (s->evicted || store_is_purged(t->store, s))
+    if (s->place == PLACE_LEFT || store_is_purged(t->store, s))
         return false;
     if (!index_set(&shard->index, t, s, previous))
         return false;
@@ -311,7 +315,7 @@ bool store_holds(struct store_thread *t, const struct stored *s)
     struct shard *shard = shard_of(t->store, s->hash);
 
     pthread_mutex_lock(&shard->lock);
-    bool holds = s->in_table;
+    bool holds = s->place == PLACE_TABLE;
 
     pthread_mutex_unlock(&shard->lock);
     return holds;
@@ -325,7 +329,7 @@ enum store_swap store_swap(struct store_thread *t, struct stored *s, const struc
 
     if (!is_storable(t->store, s) || !lock_with_room(t, shard, s, now))
         return STORE_REFUSED;
-    if (index_get(&shard->index, &s->id) == old)
+    if (index_get(&shard->index, &(struct index_key){s->hash, stored_key(s)}) == old)
         result = put(t, shard, s, now, &previous) ? STORE_SWAPPED : STORE_REFUSED;
     pthread_mutex_unlock(&shard->lock);
     if (previous != NULL)
@@ -339,7 +343,7 @@ void store_remove(struct store_thread *t, struct stored *s)
     bool taken;
 
     pthread_mutex_lock(&shard->lock);
-    taken = s->in_table;
+    taken = s->place == PLACE_TABLE;
     if (taken)
         shard_take(t->store, shard, s);
     pthread_mutex_unlock(&shard->lock);

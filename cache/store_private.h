@@ -12,6 +12,8 @@
 
 #include "cache/budget.h"
 #include "cache/expiry.h"
+#include "cache/habits.h"
+#include "cache/head_table.h"
 #include "cache/index.h"
 #include "cache/lru.h"
 #include "cache/purge_log.h"
@@ -60,6 +62,7 @@ struct store_thread {
     /* this thread only */
     unsigned evict_shard, expire_shard;
     unsigned retired; /* since the last poll */
+    struct habits habits;
 
     /* this thread writes, any reads */
     _Atomic uint64_t evicted, expired;
@@ -71,6 +74,7 @@ struct store {
     uint64_t seed;
     _Atomic size_t limit;
     struct purge_log purges;
+    struct head_table heads;
     ck_epoch_t epoch;
 
     pthread_mutex_t threads_lock;
@@ -90,9 +94,10 @@ struct batch {
     struct stored *v[BATCH_MAX];
 };
 
-static inline struct shard *shard_of(const struct store *store, struct key_hash hash)
+/* By bits of the hash that neither place a response in the shard's table nor tag it there. */
+static inline struct shard *shard_of(const struct store *store, uint64_t hash)
 {
-    return &store->shards[hash.hi & store->shard_mask];
+    return &store->shards[hash >> 32 & store->shard_mask];
 }
 
 static inline size_t shard_count(const struct store *store)
@@ -114,7 +119,7 @@ void shard_empty(struct store *store, struct shard *shard); /* no thread uses it
 bool shard_is_full(struct shard *shard, const struct stored *s); /* for s: one of its indices has to grow */
 size_t shard_growth_bytes(struct shard *shard, const struct stored *s);
 bool shard_grow(struct store_thread *t, struct shard *shard, const struct stored *s) MUST_USE; /* false: no memory */
-void shard_touch(struct shard *shard, struct stored *s, int64_t used_ms);
+void shard_touch(struct shard *shard, struct stored *s, uint32_t used);
 /* The lists alone, with index_set. */
 void shard_link(struct store *store, struct shard *shard, struct stored *s, struct mono_ms now);
 void shard_unlink(struct store *store, struct shard *shard, struct stored *s);

@@ -5,17 +5,17 @@
 
 #include "cache/alloc.h"
 #include "cache/budget.h"
-#include "cache/hash.h"
+#include "cache/head_table.h"
 #include "cache/store.h"
 #include "cache/tag.h"
 
 enum { CHUNK_MIN = 4 * 1024, PASSED_CHUNK_MAX = 64 * 1024, ALIGNMENT = 16 };
 
-/* One allocation: the struct, the texts, the tags, the caller's prepared room, the fields' table, a chunk. */
+/* One allocation: the struct, that of a body in chunks, the texts, the tags, a body. */
 struct layout {
-    size_t texts, prepared, fields, chunk, total;
-    bool has_chunk;
-    size_t capacity; /* the chunk's */
+    size_t texts, body, total;
+    bool chunked;
+    size_t capacity; /* the body's */
 };
 
 static size_t align(size_t n)
@@ -23,58 +23,100 @@ static size_t align(size_t n)
     return (n + ALIGNMENT - 1) & ~(size_t)(ALIGNMENT - 1);
 }
 
-/* The sender's spelling takes room only where it is another. */
-static bool has_own_spelling(const struct field *f)
+static bool is_marker(const struct stored_options *o)
 {
-    return f->orig_name != NULL && f->name.n > 0 && memcmp(f->orig_name, f->name.p, f->name.n) != 0;
+    return o->kind != STORED_RESPONSE;
 }
 
-static struct layout layout_of(const struct stored_options *o, bool has_chunk, size_t capacity)
+static size_t own_values_bytes(const struct stored_options *o, const struct head *head)
 {
-    struct layout l = {.has_chunk = has_chunk, .capacity = capacity};
+    size_t n = 0;
 
-    l.texts = sizeof(struct stored);
-    l.total = l.texts + o->key.n + o->spec.n;
-    for (size_t i = 0; i < o->fields.n; i++) {
-        const struct field *f = &o->fields.v[i];
+    if (is_marker(o))
+        return own_value_bytes(o->spec.n) + own_value_bytes(o->list.n);
+    for (size_t i = 0; i < o->fields.n; i++)
+        if (head->values[i] == HEAD_OWN)
+            n += own_value_bytes(o->fields.v[i].value.n);
+    return n;
+}
 
-        l.total += f->name.n + f->value.n + (has_own_spelling(f) ? f->name.n : 0);
-    }
-    l.prepared = align(l.total + o->ntags * sizeof(struct stored_tag));
-    l.fields = l.prepared + align(o->prepared_bytes);
-    l.chunk = l.fields + o->fields.n * sizeof(struct field);
-    l.total = l.chunk + (has_chunk ? sizeof(struct chunk) + capacity : 0);
+static struct layout layout_of(const struct stored_options *o, const struct head *head, bool chunked, size_t capacity)
+{
+    struct layout l = {.chunked = chunked, .capacity = capacity};
+
+    l.texts = sizeof(struct stored) + (chunked ? sizeof(struct stored_chunks) : 0);
+    l.body = l.texts + o->key.n + own_values_bytes(o, head);
+    if (o->ntags > 0)
+        l.body = align(l.body) + o->ntags * sizeof(struct stored_tag);
+    l.total = l.body + capacity;
     return l;
 }
 
-static struct bytes text_put(char **to, struct bytes text)
+static void texts_put(const struct stored_options *o, const struct head *head, char *to)
 {
-    struct bytes copy = {*to, text.n};
-
-    if (text.n > 0)
-        memcpy(*to, text.p, text.n);
-    *to += text.n;
-    return copy;
+    memcpy(to, o->key.p, o->key.n);
+    to += o->key.n;
+    if (is_marker(o)) {
+        own_value_put(&to, o->spec);
+        own_value_put(&to, o->list);
+        return;
+    }
+    for (size_t i = 0; i < o->fields.n; i++)
+        if (head->values[i] == HEAD_OWN)
+            own_value_put(&to, o->fields.v[i].value);
 }
 
-static void fields_put(struct stored *s, struct fields from, struct field *to, char **texts)
+struct bytes stored_spec(const struct stored *s)
 {
-    for (size_t i = 0; i < from.n; i++) {
-        const struct field *f = &from.v[i];
+    const char *at = stored_own_values(s);
 
-        to[i].name = text_put(texts, f->name);
-        to[i].value = text_put(texts, f->value);
-        to[i].orig_name = f->orig_name == NULL ? NULL : to[i].name.p;
-        if (has_own_spelling(f))
-            to[i].orig_name = text_put(texts, (struct bytes){f->orig_name, f->name.n}).p;
+    assert(s->head->kind != STORED_RESPONSE);
+    return own_value_next(&at);
+}
+
+struct bytes stored_list(const struct stored *s)
+{
+    const char *at = stored_own_values(s);
+
+    assert(s->head->kind != STORED_RESPONSE);
+    own_value_next(&at);
+    return own_value_next(&at);
+}
+
+struct fields stored_fields(const struct stored *s, struct stored_view *view)
+{
+    const struct head *head = s->head;
+    const char *at = stored_own_values(s);
+
+    for (uint32_t i = 0; i < head->nfields; i++) {
+        view->v[i] = head->fields[i];
+        if (head->values[i] == HEAD_OWN)
+            view->v[i].value = own_value_next(&at);
+        else if (head->values[i] == HEAD_DATE) {
+            http_date_format(stored_date(s), view->date);
+            view->v[i].value = (struct bytes){view->date, HTTP_DATE_LEN};
+        }
     }
-    s->fields = to;
-    s->nfields = (uint32_t)from.n;
+    return (struct fields){view->v, head->nfields};
+}
+
+struct bytes stored_value(const struct stored *s, struct bytes name)
+{
+    const struct head *head = s->head;
+    const char *at = stored_own_values(s);
+
+    for (uint32_t i = 0; i < head->nfields; i++) {
+        struct bytes value = head->values[i] == HEAD_OWN ? own_value_next(&at) : head->fields[i].value;
+
+        if (bytes_eq(head->fields[i].name, name))
+            return value;
+    }
+    return BYTES_NONE;
 }
 
 static void tags_put(struct stored *s, const struct stored_options *o)
 {
-    s->ntags = (uint16_t)o->ntags;
+    s->ntags = (uint8_t)o->ntags;
     for (size_t i = 0; i < o->ntags; i++)
         stored_tags(s)[i] = (struct stored_tag){.tag = o->tags[i], .owner = s};
 }
@@ -85,116 +127,144 @@ void stored_tags_merge(const struct stored *s, struct tags *to)
         tags_add_hash(to, stored_tags(s)[i].tag);
 }
 
-/* The references are the stored's own and the builder's. */
-static void chunk_embed(struct stored *s, struct chunk *c, size_t capacity)
+/* Where the length is not known, or large, the first chunk is an empty one. Its references are the stored's own and
+ * the builder's. */
+static void chunks_begin(struct stored *s, const struct stored_options *o)
 {
-    atomic_init(&c->refs, 2);
-    c->capacity = (uint32_t)capacity;
-    c->start = 0;
-    c->next = NULL;
-    c->owner = s;
-    c->embedded = true;
-    s->first = s->last = c;
+    struct stored_chunks *body = stored_chunks(s);
+
+    memset(body, 0, sizeof *body);
+    body->content_length = o->content_length;
+    if (o->no_body)
+        return;
+    atomic_init(&body->start.refs, 2);
+    body->start.owner = s;
+    body->start.embedded = true;
+    body->first = body->last = &body->start;
 }
 
-static void head_fill(struct stored *s, struct store *store, const struct stored_options *o, const struct layout *l)
+static uint32_t date_of(const struct stored_options *o)
 {
-    char *base = (char *)s, *texts = base + l->texts;
+    return o->date.s < 0 ? 0 : o->date.s > UINT32_MAX ? UINT32_MAX : (uint32_t)o->date.s;
+}
 
+static void stored_fill(struct stored *s, const struct stored_options *o, const struct head *head,
+                        const struct layout *l)
+{
     memset(s, 0, sizeof *s);
-    s->hash = o->hash;
-    s->key = text_put(&texts, o->key);
+    s->hash = o->hash.lo;
+    s->head = head;
+    s->key_n = (uint32_t)o->key.n;
     s->key_url_n = (uint32_t)o->key_url_n;
-    s->url_hash = url_hash_of(store, (struct bytes){s->key.p, s->key_url_n});
-    s->spec = text_put(&texts, o->spec);
-    fields_put(s, o->fields, (struct field *)(void *)(base + l->fields), &texts);
-    s->prepared = base + l->prepared;
-    s->prepared_bytes = (uint32_t)o->prepared_bytes;
-    memset(s->prepared, 0, o->prepared_bytes);
-    tags_put(s, o);
-    s->kind = o->kind;
-    s->status = o->status;
-    s->user_scope = o->user_scope;
-    s->with_authorization = o->with_authorization;
-    s->with_cookie = o->with_cookie;
-    s->lifetimes = o->lifetimes;
+    s->fresh = span_of(o->lifetimes.fresh_ms);
+    s->initial_age = span_of(o->lifetimes.initial_age_ms);
+    s->useful = span_of(o->useful_ms);
+    s->date = date_of(o);
     s->response_time = o->response_time;
-    s->useful_ms = o->useful_ms;
     s->born = o->born;
-    s->content_length = o->content_length;
-    s->store = store;
+    s->body = (uint32_t)l->body;
+    s->capacity = (uint16_t)(l->chunked ? 0 : l->capacity);
+    s->chunked = l->chunked;
     atomic_init(&s->refs, 1);
     atomic_init(&s->body_state, BODY_OPEN);
-    if (l->has_chunk)
-        chunk_embed(s, (struct chunk *)(void *)(base + l->chunk), l->capacity);
+    if (l->chunked)
+        chunks_begin(s, o);
+    texts_put(o, head, (char *)s + l->texts);
+    tags_put(s, o);
 }
 
-static struct stored *create(struct store_thread *t, const struct stored_options *o, bool has_chunk, size_t capacity,
-                             struct mono_ms now)
+static struct stored *create_with(struct store_thread *t, const struct stored_options *o, const struct head *head,
+                                  bool chunked, size_t capacity, struct mono_ms now)
 {
-    struct layout l = layout_of(o, has_chunk, capacity);
-    struct stored *s;
+    struct layout l = layout_of(o, head, chunked, capacity);
     size_t cost;
+    struct stored *s;
 
-    assert(o->key_url_n <= o->key.n && o->ntags <= TAGS_MAX);
-    if (o->key.n > UINT32_MAX || o->prepared_bytes > UINT32_MAX || o->fields.n > UINT32_MAX)
+    if (l.total > UINT32_MAX)
         return NULL;
     s = budget_alloc(t, l.total, now, &cost);
-    if (s == NULL)
+    if (s != NULL)
+        stored_fill(s, o, head, &l);
+    return s;
+}
+
+static struct stored *create(struct store_thread *t, const struct stored_options *o, bool chunked, size_t capacity,
+                             struct mono_ms now)
+{
+    const struct head *head;
+    struct stored *s;
+
+    assert(o->key_url_n <= o->key.n && o->ntags <= TAGS_MAX);
+    if (o->fields.n > STORED_FIELDS_MAX)
         return NULL;
-    head_fill(s, budget_store(t), o, &l);
-    atomic_init(&s->charged, cost);
+    head = head_acquire(t, o, now);
+    if (head == NULL)
+        return NULL;
+    s = create_with(t, o, head, chunked, capacity, now);
+    if (s == NULL)
+        head_release(head);
     return s;
 }
 
 struct stored *stored_create(struct store_thread *t, const struct stored_options *options, struct mono_ms now)
 {
-    bool body = options->kind == STORED_RESPONSE && options->content_length != 0;
-    /* Where the length is not known, or large, the embedded chunk is empty: readers have a place to start from before
-     * anything has come. */
-    bool inlined = body && options->content_length > 0 && options->content_length <= STORED_INLINE_MAX;
+    int64_t length = options->content_length;
+    bool chunked =
+        !is_marker(options) && (length < 0 || length > STORED_INLINE_MAX || (options->no_body && length > 0));
 
-    return create(t, options, body, inlined ? (size_t)options->content_length : 0, now);
+    return create(t, options, chunked, chunked || is_marker(options) ? 0 : (size_t)length, now);
 }
 
-/* A body that was copied, into the embedded chunk. */
-static void body_copy(struct stored *s, const struct chunk *from, uint64_t length)
+static char *inline_body(const struct stored *s)
 {
-    for (const struct chunk *c = from; c != NULL && c->start < length; c = c->next) {
+    return (char *)s + s->body;
+}
+
+/* Into the new one's own memory. */
+static void body_copy(struct stored *s, const struct stored *old, uint64_t length)
+{
+    if (!old->chunked) {
+        memcpy(inline_body(s), inline_body(old), length);
+        return;
+    }
+    for (const struct chunk *c = stored_chunks(old)->first; c != NULL && c->start < length; c = c->next) {
         uint64_t n = length - c->start < c->capacity ? length - c->start : c->capacity;
 
-        memcpy(s->first->data + c->start, c->data, n);
+        memcpy(inline_body(s) + c->start, c->data, n);
     }
 }
 
 /* Chunks stay the first owner's: in a row of validations nobody but the newest and that one lives on. */
-static void body_share(struct stored *s, struct stored *old)
+static void body_share(struct stored *s, struct stored *old, uint64_t length)
 {
-    struct stored *owner = old->body_of != NULL ? old->body_of : old;
+    struct stored *owner = stored_chunks(old)->body_of != NULL ? stored_chunks(old)->body_of : old;
+    struct stored_chunks *body = stored_chunks(s);
 
-    s->first = owner->first;
-    s->body_of = stored_retain(owner);
-    atomic_store_explicit(&owner->lent, true, memory_order_release);
+    body->first = stored_chunks(owner)->first;
+    body->last = NULL;
+    body->body_of = stored_retain(owner);
+    body->content_length = (int64_t)length;
+    atomic_store_explicit(&stored_chunks(owner)->lent, true, memory_order_release);
+    atomic_store_explicit(&body->length, length, memory_order_release);
 }
 
 struct stored *stored_create_freshened(struct store_thread *t, const struct stored_options *options, struct stored *old,
                                        struct mono_ms now)
 {
     uint64_t length = stored_length(old);
-    bool copied = length > 0 && length <= STORED_INLINE_MAX;
+    bool copied = length <= STORED_INLINE_MAX;
     struct stored *s;
 
     if (stored_body_state(old) != BODY_COMPLETE || old->discarded)
         return NULL;
-    s = create(t, options, copied, copied ? (size_t)length : 0, now);
+    s = create(t, options, !copied, copied ? (size_t)length : 0, now);
     if (s == NULL)
         return NULL;
-    s->content_length = (int64_t)length;
-    if (copied)
-        body_copy(s, old->first, length);
-    else if (length > 0)
-        body_share(s, old);
-    atomic_store_explicit(&s->length, length, memory_order_release);
+    if (copied) {
+        body_copy(s, old, length);
+        atomic_store_explicit(&s->length, (uint16_t)length, memory_order_release);
+    } else
+        body_share(s, old, length);
     stored_finish_body(s, BODY_COMPLETE);
     return s;
 }
@@ -208,13 +278,14 @@ struct stored *stored_retain(struct stored *s)
 static void chunk_free(struct chunk *c)
 {
     struct stored *s = c->owner;
+    struct stored_chunks *body = stored_chunks(s);
     uint64_t length = stored_length(s), rest = length > c->start ? length - c->start : 0;
     size_t cost = alloc_cost(c);
 
-    atomic_fetch_add_explicit(&s->gone, rest < c->capacity ? rest : c->capacity, memory_order_relaxed);
-    atomic_fetch_sub_explicit(&s->charged, cost, memory_order_relaxed);
+    atomic_fetch_add_explicit(&body->gone, rest < c->capacity ? rest : c->capacity, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&body->charged, cost, memory_order_relaxed);
     alloc_free(c);
-    budget_return(s->store, cost);
+    budget_return(s->head->store, cost);
 }
 
 static void chunk_retain(struct chunk *c)
@@ -233,17 +304,26 @@ static void chunk_release(struct chunk *c)
     }
 }
 
+/* Returns whose body it was, if not its own. */
+static struct stored *chunks_end(struct stored_chunks *body)
+{
+    chunk_release(body->last);
+    if (body->body_of == NULL)
+        chunk_release(body->first);
+    return body->body_of;
+}
+
 static void destroy(struct stored *s)
 {
-    struct stored *body_of = s->body_of;
+    const struct head *head = s->head;
+    struct stored *body_of = s->chunked ? chunks_end(stored_chunks(s)) : NULL;
     size_t cost = alloc_cost(s);
 
-    chunk_release(s->last);
-    if (body_of == NULL)
-        chunk_release(s->first);
-    budget_return_lingering(s->store, s->lingering);
-    budget_return(s->store, cost);
+    if (s->place == PLACE_LEFT)
+        budget_return_lingering(head->store, s->lingering);
+    budget_return(head->store, cost);
     alloc_free(s);
+    head_release(head);
     stored_release(body_of);
 }
 
@@ -269,10 +349,11 @@ static size_t block_for(uint64_t bytes)
 /* Data bytes of the next chunk, for a body that has come as far as `start` with `wanted` more at hand. */
 static size_t chunk_capacity(const struct stored *s, uint64_t start, size_t wanted)
 {
-    uint64_t rest = (uint64_t)s->content_length - start;
+    int64_t length = stored_content_length(s);
+    uint64_t rest = (uint64_t)length - start;
     size_t block = CHUNK_MIN;
 
-    if (s->content_length >= 0 && (!s->discarded || rest < PASSED_CHUNK_MAX - sizeof(struct chunk)))
+    if (length >= 0 && (!s->discarded || rest < PASSED_CHUNK_MAX - sizeof(struct chunk)))
         return block_for(rest + sizeof(struct chunk)) - sizeof(struct chunk);
     if (start == 0 && wanted < CHUNK_MIN - sizeof(struct chunk))
         return block_for(wanted + sizeof(struct chunk)) - sizeof(struct chunk);
@@ -300,7 +381,7 @@ static struct chunk *chunk_create(struct store_thread *t, struct stored *s, uint
     c->next = NULL;
     c->owner = s;
     c->embedded = false;
-    atomic_fetch_add_explicit(&s->charged, cost, memory_order_relaxed);
+    atomic_fetch_add_explicit(&stored_chunks(s)->charged, cost, memory_order_relaxed);
     return c;
 }
 
@@ -335,25 +416,35 @@ static size_t chunk_write(struct chunk *c, uint64_t at, struct bytes piece)
     return n;
 }
 
-static void builder_move(struct stored *s, struct chunk *to)
+static void builder_move(struct stored_chunks *body, struct chunk *to)
 {
-    struct chunk *from = s->last;
+    struct chunk *from = body->last;
 
     if (to == from)
         return;
     chunk_retain(to);
-    s->last = to;
+    body->last = to;
     chunk_release(from);
 }
 
-bool stored_append(struct store_thread *t, struct stored *s, struct bytes piece, struct mono_ms now)
+static bool append_inline(struct stored *s, struct bytes piece)
 {
-    uint64_t length = atomic_load_explicit(&s->length, memory_order_relaxed);
-    struct chunk *c = s->last;
+    uint16_t length = atomic_load_explicit(&s->length, memory_order_relaxed);
 
-    if (piece.n == 0)
-        return true;
-    if (c == NULL || (s->content_length >= 0 && piece.n > (uint64_t)s->content_length - length))
+    if (piece.n > (size_t)(s->capacity - length))
+        return false;
+    memcpy(inline_body(s) + length, piece.p, piece.n);
+    atomic_store_explicit(&s->length, (uint16_t)(length + piece.n), memory_order_release);
+    return true;
+}
+
+static bool append_chunked(struct store_thread *t, struct stored *s, struct bytes piece, struct mono_ms now)
+{
+    struct stored_chunks *body = stored_chunks(s);
+    uint64_t length = atomic_load_explicit(&body->length, memory_order_relaxed);
+    struct chunk *c = body->last;
+
+    if (c == NULL || (body->content_length >= 0 && piece.n > (uint64_t)body->content_length - length))
         return false;
     uint64_t room = c->start + c->capacity - length;
 
@@ -374,36 +465,47 @@ bool stored_append(struct store_thread *t, struct stored *s, struct bytes piece,
             break;
         c = c->next;
     }
-    atomic_store_explicit(&s->length, length, memory_order_release);
-    builder_move(s, c);
+    atomic_store_explicit(&body->length, length, memory_order_release);
+    builder_move(body, c);
     return true;
+}
+
+bool stored_append(struct store_thread *t, struct stored *s, struct bytes piece, struct mono_ms now)
+{
+    if (piece.n == 0)
+        return true;
+    return s->chunked ? append_chunked(t, s, piece, now) : append_inline(s, piece);
 }
 
 void stored_finish_body(struct stored *s, enum body_state state)
 {
-    struct chunk *last = s->last;
+    struct chunk *last = NULL;
 
     assert(state != BODY_OPEN && stored_body_state(s) == BODY_OPEN);
-    s->last = NULL;
-    atomic_store_explicit(&s->body_state, state, memory_order_release);
+    if (s->chunked) {
+        last = stored_chunks(s)->last;
+        stored_chunks(s)->last = NULL;
+    }
+    atomic_store_explicit(&s->body_state, (uint8_t)state, memory_order_release);
     chunk_release(last);
 }
 
 void stored_discard_body(struct stored *s)
 {
-    struct chunk *first = s->first;
+    struct chunk *first;
 
     s->discarded = true;
     /* Readers of a complete body hold no references to its chunks. */
-    if (stored_body_state(s) == BODY_COMPLETE)
+    if (!s->chunked || stored_body_state(s) == BODY_COMPLETE)
         return;
-    s->first = NULL;
+    first = stored_chunks(s)->first;
+    stored_chunks(s)->first = NULL;
     chunk_release(first);
 }
 
 size_t stored_body_bytes(const struct stored *s)
 {
-    uint64_t gone = atomic_load_explicit(&((struct stored *)s)->gone, memory_order_relaxed);
+    uint64_t gone = s->chunked ? atomic_load_explicit(&stored_chunks(s)->gone, memory_order_relaxed) : 0;
     uint64_t length = stored_length(s);
 
     return length > gone ? (size_t)(length - gone) : 0;
@@ -413,8 +515,8 @@ bool stored_reader_start(struct stored_reader *r, struct stored *s)
 {
     if (s->discarded)
         return false;
-    *r = (struct stored_reader){.s = s, .chunk = s->first};
-    r->counts = s->first != NULL && stored_body_state(s) != BODY_COMPLETE;
+    *r = (struct stored_reader){.s = s, .chunk = s->chunked ? stored_chunks(s)->first : NULL};
+    r->counts = r->chunk != NULL && stored_body_state(s) != BODY_COMPLETE;
     if (r->counts)
         chunk_retain(r->chunk);
     return true;
@@ -436,12 +538,24 @@ static void reader_settle(struct stored_reader *r, uint64_t length)
     }
 }
 
+static size_t peek_inline(const struct stored_reader *r, size_t length, struct bytes *runs, size_t n, size_t max_bytes)
+{
+    size_t rest = length - (size_t)r->position, bytes = rest < max_bytes ? rest : max_bytes;
+
+    if (n == 0 || bytes == 0)
+        return 0;
+    runs[0] = (struct bytes){inline_body(r->s) + r->position, bytes};
+    return 1;
+}
+
 size_t stored_reader_peek(struct stored_reader *r, struct bytes *runs, size_t n, size_t max_bytes)
 {
     uint64_t length = stored_length(r->s), at = r->position;
     struct chunk *c;
     size_t count = 0;
 
+    if (!r->s->chunked)
+        return peek_inline(r, (size_t)length, runs, n, max_bytes);
     reader_settle(r, length);
     c = r->chunk;
     while (count < n && max_bytes > 0 && at < length) {

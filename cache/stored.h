@@ -5,6 +5,9 @@
  * creation on any number of readers on any thread read below the published length, without a lock and without a copy;
  * the same object is what the store keeps afterwards, so a body exists once.
  *
+ * One allocation: the struct, what only a body in chunks needs (struct stored_chunks), the key, the values that are not
+ * in the head, the tags, and a body of a known length up to STORED_INLINE_MAX.
+ *
  * Ownership  Reference counted, atomically. stored_create gives one. Every byte charged to the store's budget is given
  * back when the last reference goes. What stored_options points to is copied. Errors     NULL: no room in the budget or
  * no memory. False likewise. Threads    Building (append, finish, discard): one thread at a time, the flight's.
@@ -16,11 +19,13 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
+#include "cache/head.h"
 #include "cache/thread.h"
 #include "policies/bytes.h"
 #include "policies/clock.h"
 #include "policies/field.h"
 #include "policies/freshness.h"
+#include "policies/http_date.h"
 
 struct store;
 struct store_thread;
@@ -28,13 +33,6 @@ struct tags;
 
 struct key_hash {
     uint64_t lo, hi;
-};
-
-enum stored_kind {
-    STORED_RESPONSE,
-    STORED_VARY, /* the key's responses vary: look again with the vary key (policies/vary.h); `spec` holds the names */
-    STORED_PASS, /* hit-for-miss: do not wait for another's fetch of this key */
-    STORED_NO_VARY, /* of a path: `spec` says how queries are reduced for the key (proxy/no_vary.h) */
 };
 
 enum body_state {
@@ -64,68 +62,77 @@ struct stored_tag {
     struct stored_tag *next, **pprev;
 };
 
-/* What a lookup compares. */
-struct stored_key {
-    struct key_hash hash;
-    struct bytes key; /* whole; the first key_url_n bytes are its url part */
-};
-
 struct stored {
-    union {
-        struct stored_key id;
-        struct {
-            struct key_hash hash;
-            struct bytes key;
-        };
-    };
-    const struct field *fields; /* nfields */
-    void *prepared; /* options.prepared_bytes of the caller's own, aligned to 16, zeroed; filled by the builder before
-                       anyone else sees the object */
-    struct lifetimes lifetimes;
+    /* constant */
+    uint64_t hash; /* the lower half of the key's */
+    const struct head *head;
+    uint32_t key_n;
+    uint32_t key_url_n; /* so many of them are the url part */
+    uint32_t fresh;     /* span_of, as are the next two */
+    uint32_t initial_age;
+    uint32_t useful; /* age from which it is useless and may be dropped: freshness_useful_ms; markers: lifetime */
+    uint32_t date;   /* seconds since 1970 */
     struct mono_ms response_time;
-    /* age from which it is useless and may be dropped: freshness_useful_ms; markers: their lifetime */
-    int64_t useful_ms;
-    struct bytes spec; /* STORED_VARY, STORED_NO_VARY */
-    uint64_t born;     /* store_birth() before the fetch */
-    uint32_t key_url_n;
-    uint32_t nfields;
-    uint32_t prepared_bytes;
-    int status;
-    enum stored_kind kind;
-    bool user_scope;         /* counted in the user-scoped pool */
-    bool with_authorization; /* usable for requests with Authorization on a shared route */
-    bool with_cookie;        /* ... with a personal cookie */
-    _Atomic bool expired;    /* soft purge: stale from now on */
-
-    /* the body */
-    int64_t content_length; /* stated by the origin, or -1 */
-    struct chunk *first;    /* NULL: no body, or discarded */
-    struct chunk *last;     /* builder only, a counted reference; NULL: finished */
-    struct stored *body_of; /* whose chunks these are: a counted reference; NULL: its own */
-    bool discarded;
-    _Atomic int body_state;  /* enum body_state */
-    _Atomic uint64_t length; /* published bytes */
-    _Atomic uint64_t gone;   /* bytes at the beginning that are in memory no more */
+    uint64_t born; /* store_birth() before the fetch */
 
     /* written at each use, by any thread */
     _Atomic uint32_t refs;
-    _Atomic bool lent;          /* another's body_of */
-    _Atomic int64_t used_ms;    /* last use */
-    _Atomic int64_t touched_ms; /* when its place in the LRU list was renewed; the shard's lock to write */
+    _Atomic uint32_t used;    /* last use, in milliseconds, which wrap: stored_idle_ms */
+    _Atomic uint32_t touched; /* when its place in the LRU list was renewed; the shard's lock to write */
 
-    /* the store's own */
-    struct store *store;
-    _Atomic size_t charged; /* given back at the last release */
-    size_t lingering;       /* of charged: still held though out of the table */
-    struct stored *lru_prev, *lru_next;
-    struct stored **url_pprev;
-    struct stored *url_next;
-    uint32_t url_hash;
+    _Atomic uint16_t length; /* published bytes of a body that lies in here */
+    uint16_t capacity;       /* its bytes in all; constant */
+    uint32_t body;           /* where it begins; constant. The tags end there */
+
+    /* the shard's lock */
     uint32_t expiry_slot;
-    bool in_table;
-    bool evicted;         /* has left the table: never comes back */
-    uint16_t ntags;       /* constant; they lie right before `prepared` */
-    void *epoch_entry[2]; /* ck_epoch_entry_t's room; store.c asserts the size */
+    union {
+        struct {
+            struct stored *lru_prev, *lru_next;
+        };
+        void *epoch_entry[2]; /* out of the table: ck_epoch_entry_t's room; store.c asserts the size */
+    };
+    union {
+        struct stored *url_next;
+        size_t lingering; /* out of the table: bytes that are charged though */
+    };
+    struct stored **url_pprev;
+
+    /* whoever made it, before anyone else sees it */
+    uint32_t early_ms; /* how long its fetch took, where it is to be refreshed early; else 0 */
+    /* whoever refreshes it, any thread */
+    _Atomic uint32_t refresh_after; /* hold-down after a failed refresh: when one may be tried, in REFRESH_STEP_MS */
+    _Atomic uint8_t refresh_failures;
+    _Atomic bool withdrawn; /* not offered to the origin beside others any more (proxy/selection.h) */
+
+    _Atomic bool expired;       /* soft purge: stale from now on */
+    _Atomic uint8_t body_state; /* enum body_state */
+    uint8_t place;              /* enum stored_place; the shard's lock */
+    uint8_t ntags;              /* constant */
+    bool chunked;               /* constant: struct stored_chunks follows */
+    bool discarded;             /* the builder's */
+};
+
+enum { REFRESH_STEP_MS = 64 };
+_Static_assert(sizeof(struct stored) == 128, "each byte more is paid for each response");
+
+enum stored_place {
+    PLACE_NONE,
+    PLACE_TABLE,
+    PLACE_LEFT, /* never comes back */
+};
+
+/* A body that is large, or of unknown length, or that another response has as well. */
+struct stored_chunks {
+    int64_t content_length;  /* stated by the origin, or -1 */
+    struct chunk *first;     /* NULL: no body, or discarded */
+    struct chunk *last;      /* builder only, a counted reference; NULL: finished */
+    struct stored *body_of;  /* whose chunks these are: a counted reference; NULL: its own */
+    _Atomic uint64_t length; /* published bytes */
+    _Atomic uint64_t gone;   /* bytes at the beginning that are in memory no more */
+    _Atomic size_t charged;  /* for the chunks */
+    _Atomic bool lent;       /* another's body_of */
+    struct chunk start;      /* where readers start from before anything has come */
 };
 
 struct stored_options {
@@ -133,21 +140,26 @@ struct stored_options {
     struct key_hash hash;
     struct bytes key;
     size_t key_url_n;
-    struct bytes spec;
+    struct bytes spec; /* of markers */
+    struct bytes list; /* of markers: the caller's own */
     bool user_scope, with_authorization, with_cookie;
     int status;
-    struct fields fields;
-    size_t prepared_bytes;
-    const uint64_t *tags; /* tag.h */
+    struct fields fields;                    /* STORED_FIELDS_MAX at most */
+    struct wall_s date;                      /* of the origin, or the response time; from 1970 to 2106 */
+    const struct head_preparation *prepared; /* NULL: nothing */
+    const uint64_t *tags;                    /* tag.h */
     size_t ntags;
     struct lifetimes lifetimes;
     struct mono_ms response_time;
     int64_t useful_ms;
     uint64_t born;
     int64_t content_length; /* -1: not known. Up to STORED_INLINE_MAX the body lies in the object itself */
+    bool no_body;           /* content_length is stated, and nothing comes: the answer to a HEAD */
 };
 
-#define STORED_INLINE_MAX (64 * 1024)
+enum { STORED_FIELDS_MAX = 2 * 256 + 1 };
+
+#define STORED_INLINE_MAX UINT16_MAX
 #define STORED_CHUNK_MAX (256 * 1024) /* a chunk's allocation */
 
 /* Charged to the budget, making room as needed. Markers and responses without a body are complete at once with
@@ -179,8 +191,8 @@ size_t stored_body_bytes(const struct stored *s);
 
 /* A place in a body. */
 struct stored_reader {
-    struct stored *s; /* borrowed: the caller holds a reference while the reader lives */
-    struct chunk *chunk;
+    struct stored *s;    /* borrowed: the caller holds a reference while the reader lives */
+    struct chunk *chunk; /* NULL: the body lies in s itself */
     uint64_t position;
     bool counts; /* holds a reference to chunk: for bodies that are not complete yet */
 };
@@ -193,15 +205,103 @@ size_t stored_reader_peek(struct stored_reader *r, struct bytes *runs, size_t n,
 void stored_reader_advance(struct stored_reader *r, size_t bytes); /* at most what peek gave */
 void stored_reader_stop(struct stored_reader *r);
 
-static inline struct fields stored_fields(const struct stored *s)
+/* Lengths of time, to the millisecond below twelve days, to the second above; longer than 100 years is for ever. */
+#define SPAN_MS_MAX ((int64_t)1 << 30)
+
+static inline uint32_t span_of(int64_t ms)
 {
-    return (struct fields){s->fields, s->nfields};
+    int64_t s = ms / 1000;
+
+    if (ms < SPAN_MS_MAX)
+        return ms < 0 ? 0 : (uint32_t)ms;
+    return s < UINT32_MAX - SPAN_MS_MAX ? (uint32_t)(SPAN_MS_MAX + s) : UINT32_MAX;
 }
+
+static inline int64_t span_ms(uint32_t span)
+{
+    if (span < SPAN_MS_MAX)
+        return span;
+    return span == UINT32_MAX ? INT64_MAX : (span - SPAN_MS_MAX) * 1000;
+}
+
+static inline int64_t stored_useful_ms(const struct stored *s)
+{
+    return span_ms(s->useful);
+}
+
+static inline struct lifetimes stored_lifetimes(const struct stored *s)
+{
+    return (struct lifetimes){
+        .fresh_ms = span_ms(s->fresh),
+        .stale_while_revalidate_ms = s->head->stale_while_revalidate_ms,
+        .stale_if_error_ms = s->head->stale_if_error_ms,
+        .initial_age_ms = span_ms(s->initial_age),
+        .rule = s->head->rule,
+        .explicit_ = s->head->explicit_,
+        .revalidate_always = s->head->revalidate_always,
+        .must_revalidate = s->head->must_revalidate,
+    };
+}
+
+static inline struct wall_s stored_date(const struct stored *s)
+{
+    return (struct wall_s){s->date};
+}
+
+static inline int64_t stored_idle_ms(const struct stored *s, struct mono_ms now)
+{
+    uint32_t used = atomic_load_explicit(&((struct stored *)s)->used, memory_order_relaxed);
+
+    return (int32_t)((uint32_t)now.ms - used);
+}
+
+static inline struct stored_chunks *stored_chunks(const struct stored *s)
+{
+    return (struct stored_chunks *)(s + 1);
+}
+
+static inline struct bytes stored_key(const struct stored *s)
+{
+    return (struct bytes){(const char *)(s + 1) + (s->chunked ? sizeof(struct stored_chunks) : 0), s->key_n};
+}
+
+static inline struct bytes stored_key_url(const struct stored *s)
+{
+    return (struct bytes){stored_key(s).p, s->key_url_n};
+}
+
+/* Where its own values begin (own_value_next): of markers the spec and the list, of responses head->nown. */
+static inline const char *stored_own_values(const struct stored *s)
+{
+    return stored_key(s).p + s->key_n;
+}
+
+/* Of markers. */
+struct bytes stored_spec(const struct stored *s);
+struct bytes stored_list(const struct stored *s);
+
+/* All fields of a response, for who wants them as a list. */
+struct stored_view {
+    struct field v[STORED_FIELDS_MAX];
+    char date[HTTP_DATE_LEN + 1];
+};
+
+/* Borrows from both. */
+struct fields stored_fields(const struct stored *s, struct stored_view *view);
+
+/* The first value of that name (lower case, but not `date`). */
+struct bytes stored_value(const struct stored *s, struct bytes name);
 
 /* ntags */
 static inline struct stored_tag *stored_tags(const struct stored *s)
 {
-    return (struct stored_tag *)s->prepared - s->ntags;
+    return (struct stored_tag *)(void *)((char *)s + s->body) - s->ntags;
+}
+
+/* As the origin stated it, or as it is known; -1: neither. */
+static inline int64_t stored_content_length(const struct stored *s)
+{
+    return s->chunked ? stored_chunks(s)->content_length : (int64_t)s->capacity;
 }
 
 /* Adds its tags to `to`. */
@@ -214,6 +314,8 @@ static inline enum body_state stored_body_state(const struct stored *s)
 
 static inline uint64_t stored_length(const struct stored *s)
 {
+    if (s->chunked)
+        return atomic_load_explicit(&stored_chunks(s)->length, memory_order_acquire);
     return atomic_load_explicit(&((struct stored *)s)->length, memory_order_acquire);
 }
 

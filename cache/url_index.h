@@ -6,6 +6,7 @@
 #ifndef WEIR_CACHE_URL_INDEX_H
 #define WEIR_CACHE_URL_INDEX_H
 
+#include "cache/hash.h"
 #include "cache/stored.h"
 
 struct url_index {
@@ -20,7 +21,7 @@ static inline struct stored **url_chain(const struct url_index *u, uint32_t url_
 
 static inline void url_index_add(struct url_index *u, struct stored *s)
 {
-    struct stored **chain = url_chain(u, s->url_hash);
+    struct stored **chain = url_chain(u, url_hash_of(s->head->store, stored_key_url(s)));
 
     s->url_next = *chain;
     s->url_pprev = chain;

@@ -115,6 +115,13 @@ static bool unmodified_since(struct bytes condition, struct fields response, str
     return http_date_parse(condition, now, &since) && http_date_parse(modified, now, &date) && date.s <= since.s;
 }
 
+bool conditional_is_asked(struct fields request)
+{
+    struct conditions c;
+
+    return conditions_find(request, &c);
+}
+
 enum conditional conditional_judge(struct fields request, struct fields response, struct wall_s now)
 {
     struct conditions c;

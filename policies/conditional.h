@@ -19,6 +19,9 @@ enum conditional {
  * its receipt: it stands in for a missing Last-Modified. Names of both are lower case. */
 enum conditional conditional_judge(struct fields request, struct fields response, struct wall_s now);
 
+/* Is there anything for conditional_judge to judge? */
+bool conditional_is_asked(struct fields request);
+
 /* Is there an If-Match or If-Unmodified-Since? These are for origin servers, and a cache must not evaluate them (RFC
  * 9110 section 13.2.2, RFC 9111 section 4.3.2): such a request is the origin's to answer. */
 bool conditional_for_origin(struct fields request);

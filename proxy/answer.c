@@ -38,13 +38,13 @@ static size_t without(struct field *fields, size_t n, struct bytes name)
     return kept;
 }
 
-/* In the place of a Date that is missing or unreadable stands the time of receipt (RFC 9110 section 6.6.1): later
- * conditions and ranges are judged by it (RFC 9111 section 4.3.2). */
+/* In the place of a Date that is missing or unreadable, or not of this age (stored.h), stands the time of receipt (RFC
+ * 9110 section 6.6.1): later conditions and ranges are judged by it (RFC 9111 section 4.3.2). */
 static void settle_date(struct answer *a, struct wall_s now)
 {
     const struct bytes name = BYTES_LIT("date");
 
-    if (http_date_parse(fields_value(a->fields, name), now, &a->date))
+    if (http_date_parse(fields_value(a->fields, name), now, &a->date) && a->date.s >= 0 && a->date.s <= UINT32_MAX)
         return;
     a->date = now;
     http_date_format(now, a->date_text);
@@ -231,9 +231,9 @@ static void choose_key(const struct ask *ask, struct answer *a)
     if (!is_for_others(a))
         return;
     marker = store_acquire(w->store, a->primary_hash, a->primary.whole, loop_now(w->loop));
-    if (marker != NULL && marker->kind == STORED_VARY) {
-        keep_spec(a, marker->spec);
-        a->respec = !bytes_eq(marker->spec, (struct bytes){a->spec, a->spec_n});
+    if (marker != NULL && marker->head->kind == STORED_VARY) {
+        keep_spec(a, stored_spec(marker));
+        a->respec = !bytes_eq(stored_spec(marker), (struct bytes){a->spec, a->spec_n});
     } else
         a->respec = true;
     stored_release(marker);
@@ -266,14 +266,16 @@ struct stored_options answer_options(const struct answer *a, const struct ask *a
         .with_cookie = storing_usable_with_cookie(&a->lifetimes) && !is_private(a),
         .status = a->status,
         .fields = a->fields,
-        .prepared_bytes = prepared_bytes(a->fields.n),
+        .date = a->date,
+        .prepared = &prepared_heads,
         .tags = a->tags.v,
         .ntags = a->tags.n,
         .lifetimes = a->lifetimes,
         .response_time = loop_now(ask->worker->loop),
         .useful_ms = useful_ms_of(a),
         .born = born,
-        .content_length = ask->head ? 0 : a->content_length,
+        .content_length = a->content_length,
+        .no_body = ask->head,
     };
 }
 
@@ -330,15 +332,16 @@ void answer_judge(struct answer *a, const struct ask *ask, const struct stored *
                   struct fields fields, int64_t content_length)
 {
     struct field fresh[ANSWER_FIELDS_MAX];
+    struct stored_view view;
     bool completed = updated != NULL && status == 206;
 
-    a->status = completed ? 200 : updated != NULL ? updated->status : status;
+    a->status = completed ? 200 : updated != NULL ? updated->head->status : status;
     a->content_length = content_length;
     a->key_memory = NULL;
     a->respec = false;
     a->fields = (struct fields){a->v, end_to_end(fields, updated != NULL ? fresh : a->v)};
     if (updated != NULL)
-        a->fields.n = merge_fields(stored_fields(updated), (struct fields){fresh, a->fields.n}, a->v);
+        a->fields.n = merge_fields(stored_fields(updated, &view), (struct fields){fresh, a->fields.n}, a->v);
     if (completed)
         a->fields.n = without(a->v, a->fields.n, BYTES_LIT("content-range"));
     settle_date(a, loop_wall(ask->worker->loop));

@@ -165,11 +165,11 @@ static struct stored *find_under(struct bytes primary, const struct asked *a, st
 {
     struct stored *s = store_acquire(store, store_hash(shared->store, primary), primary, now), *marker = s;
 
-    if (s == NULL || s->kind != STORED_VARY)
+    if (s == NULL || s->head->kind != STORED_VARY)
         return s;
-    set(out, "variants_by", text(marker->spec));
+    set(out, "variants_by", text(stored_spec(marker)));
     set(out, "variants", json_integer((json_int_t)variants_count(vary_marker_list(marker))));
-    char *buf = malloc(variant_key_bytes_max(primary, marker->spec, q->fields));
+    char *buf = malloc(variant_key_bytes_max(primary, stored_spec(marker), q->fields));
 
     if (buf == NULL)
         abort();
@@ -178,7 +178,7 @@ static struct stored *find_under(struct bytes primary, const struct asked *a, st
         .thread = store,
         .now = now,
         .primary = primary,
-        .variant = variant_key(a->route, hasher, primary, marker->spec, q->fields, buf),
+        .variant = variant_key(a->route, hasher, primary, stored_spec(marker), q->fields, buf),
         .request = q->fields,
         .own = primary.p != a->key.whole.p ? &a->key : NULL,
     };
@@ -222,7 +222,8 @@ static struct stored *find(const struct asked *a, struct hasher *hasher, const s
     bool reduced = key.whole.p != a->key.whole.p;
     struct stored *s = find_under(key.whole, a, hasher, q, shared, store, now, out);
 
-    if (reduced && s != NULL && s->kind == STORED_RESPONSE && !no_vary_is_for(shared->store, s, &a->key, key.whole)) {
+    if (reduced && s != NULL && s->head->kind == STORED_RESPONSE &&
+        !no_vary_is_for(shared->store, s, &a->key, key.whole)) {
         stored_release(s);
         s = NULL;
     }
@@ -234,11 +235,11 @@ static struct stored *find(const struct asked *a, struct hasher *hasher, const s
 }
 
 /* How it comes to what is done with it now (RFC 9111 section 4.2). */
-static const char *use_word(const struct stored *s, int64_t age)
+static const char *use_word(const struct stored *s, const struct lifetimes *l, int64_t age)
 {
     if (atomic_load(&((struct stored *)s)->expired))
         return "stale by a soft purge";
-    switch (freshness_reuse(&s->lifetimes, age)) {
+    switch (freshness_reuse(l, age)) {
     case REUSE_FRESH:
         return "served: age < lifetime";
     case REUSE_STALE_WHILE_REVALIDATE:
@@ -246,12 +247,12 @@ static const char *use_word(const struct stored *s, int64_t age)
     default:
         break;
     }
-    if (s->lifetimes.revalidate_always)
+    if (l->revalidate_always)
         return "validated at each use: no-cache";
-    if (s->lifetimes.must_revalidate)
+    if (l->must_revalidate)
         return "validated: age >= lifetime, and must-revalidate, proxy-revalidate or s-maxage allows nothing stale";
-    return freshness_stale_if_error(&s->lifetimes, age) ? "validated; served stale if the origin fails"
-                                                        : "validated: age >= lifetime";
+    return freshness_stale_if_error(l, age) ? "validated; served stale if the origin fails"
+                                            : "validated: age >= lifetime";
 }
 
 static json_t *seconds(int64_t ms)
@@ -259,9 +260,8 @@ static json_t *seconds(int64_t ms)
     return json_real((double)ms / 1000);
 }
 
-static json_t *arithmetic(const struct stored *s, int64_t age, struct mono_ms now)
+static json_t *arithmetic(const struct stored *s, const struct lifetimes *l, int64_t age, struct mono_ms now)
 {
-    const struct lifetimes *l = &s->lifetimes;
     json_t *a = json_object();
 
     set(a, "lifetime_seconds", seconds(l->fresh_ms));
@@ -270,29 +270,30 @@ static json_t *arithmetic(const struct stored *s, int64_t age, struct mono_ms no
     set(a, "time_in_storage_seconds", seconds(mono_since_ms(s->response_time, now)));
     set(a, "stale_while_revalidate_seconds", seconds(l->stale_while_revalidate_ms));
     set(a, "stale_if_error_seconds", seconds(l->stale_if_error_ms));
-    set(a, "use", json_string(use_word(s, age)));
+    set(a, "use", json_string(use_word(s, l, age)));
     return a;
 }
 
 static void set_stored(json_t *out, struct stored *s, struct mono_ms now)
 {
-    bool response = s != NULL && s->kind == STORED_RESPONSE;
+    bool response = s != NULL && s->head->kind == STORED_RESPONSE;
 
     set(out, "stored", json_boolean(response));
-    if (s != NULL && s->kind == STORED_PASS) {
+    if (s != NULL && s->head->kind == STORED_PASS) {
         set(out, "note", json_string("hit-for-miss: the last answer could not be shared"));
-        set(out, "not_stored_because", json_string(storing_word((enum storing)s->status)));
+        set(out, "not_stored_because", json_string(storing_word((enum storing)s->head->status)));
     }
     if (!response)
         return;
-    int64_t age = freshness_age_ms(&s->lifetimes, s->response_time, now);
+    struct lifetimes lifetimes = stored_lifetimes(s);
+    int64_t age = freshness_age_ms(&lifetimes, s->response_time, now);
 
     set(out, "tier_of_storage", json_string("memory"));
-    set(out, "status", json_integer(s->status));
+    set(out, "status", json_integer(s->head->status));
     set(out, "age_seconds", json_real((double)age / 1000));
-    set(out, "fresh_for_seconds", json_real((double)(s->lifetimes.fresh_ms - age) / 1000));
-    set(out, "useful_for_seconds", json_real((double)(s->useful_ms - age) / 1000));
-    set(out, "freshness", arithmetic(s, age, now));
+    set(out, "fresh_for_seconds", json_real((double)(lifetimes.fresh_ms - age) / 1000));
+    set(out, "useful_for_seconds", json_real((double)(stored_useful_ms(s) - age) / 1000));
+    set(out, "freshness", arithmetic(s, &lifetimes, age, now));
 }
 
 size_t explain_route(const struct route_index *index, struct bytes method, struct bytes url)

@@ -118,13 +118,16 @@ static void tell_and_end(struct fill *fill, enum flight_state state)
 /* One failure holds back the next tries, for everybody who has this stale response. */
 static void hold_down(struct fill *fill, int64_t at_least_ms)
 {
-    struct prepared *p = prepared_of(fill->stale);
-    unsigned failures = atomic_fetch_add(&p->refresh_failures, 1);
+    struct stored *s = fill->stale;
+    unsigned failures = atomic_load(&s->refresh_failures);
     int64_t delay = HOLD_DOWN_MS << (failures < 5 ? failures : 5);
 
     delay = delay < HOLD_DOWN_MAX_MS ? delay : HOLD_DOWN_MAX_MS;
     delay = delay > at_least_ms ? delay : at_least_ms;
-    atomic_store(&p->refresh_after_ms, loop_now(fill->ask.worker->loop).ms + delay);
+    if (failures < UINT8_MAX)
+        atomic_store(&s->refresh_failures, (uint8_t)(failures + 1));
+    delay += REFRESH_STEP_MS - 1;
+    atomic_store(&s->refresh_after, (uint32_t)((loop_now(fill->ask.worker->loop).ms + delay) / REFRESH_STEP_MS));
 }
 
 static void fail(struct fill *fill, int failure, int status)
@@ -159,7 +162,7 @@ static void put_pass(struct fill *fill, struct bytes key, size_t key_url_n)
 
     if (marker != NULL)
         stored_finish_body(marker, BODY_COMPLETE);
-    if (marker != NULL && (old == NULL || old->kind != STORED_VARY) &&
+    if (marker != NULL && (old == NULL || old->head->kind != STORED_VARY) &&
         store_swap(fill->ask.worker->store, marker, old, now) != STORE_SWAPPED)
         log_event(fill->ask.worker->shared->log, CONF_LOG_DEBUG, "a marker was not stored");
     stored_release(marker);
@@ -213,10 +216,12 @@ static bool is_gateway_error(int status)
 
 static bool may_stand_in(struct fill *fill)
 {
-    struct stored *s = fill->stale;
+    if (fill->stale == NULL)
+        return false;
+    struct lifetimes lifetimes = stored_lifetimes(fill->stale);
 
-    return s != NULL && freshness_stale_if_error(&s->lifetimes, freshness_age_ms(&s->lifetimes, s->response_time,
-                                                                                 loop_now(fill->ask.worker->loop)));
+    return freshness_stale_if_error(
+        &lifetimes, freshness_age_ms(&lifetimes, fill->stale->response_time, loop_now(fill->ask.worker->loop)));
 }
 
 static void discard_body(struct fill *fill)
@@ -307,10 +312,8 @@ static void publish(struct fill *fill, struct answer *a, struct stored *response
 {
     struct flight *f = fill->flight;
 
-    response->content_length = a->content_length;
-    prepared_fill(response, a->date);
     if (fill->ask.route->conf->ttl != NULL && fill->ask.route->conf->ttl->early_refresh)
-        prepared_of(response)->early_ms = fetch_ms(fill);
+        response->early_ms = fetch_ms(fill);
     f->response = response;
     f->answer_key = f->entries[0].key;
     fill->overtaken = fill->ask.alone ? store_tags_purged_since(fill->ask.worker->shared->store, response, fill->began)
@@ -348,9 +351,9 @@ static struct bytes without_weakness(struct bytes etag)
 }
 
 /* A 304 that names another validator than was asked about speaks of a response that is not here. */
-static bool confirms(struct fields not_modified, struct fields stored)
+static bool confirms(struct fields not_modified, const struct stored *s)
 {
-    struct bytes theirs = fields_value(not_modified, BYTES_LIT("etag")), ours = fields_value(stored, BYTES_LIT("etag"));
+    struct bytes theirs = fields_value(not_modified, BYTES_LIT("etag")), ours = stored_value(s, BYTES_LIT("etag"));
 
     return theirs.n == 0 || ours.n == 0 || bytes_eq(without_weakness(theirs), without_weakness(ours));
 }
@@ -377,7 +380,7 @@ static bool find_confirmed(struct fill *fill, struct fields not_modified)
     struct stored *named;
 
     if (fill->validating)
-        return confirms(not_modified, stored_fields(fill->stale));
+        return confirms(not_modified, fill->stale);
     named = offers_named(&fill->offers, not_modified);
     if (named == NULL || !selection_may_build_on(fill->ask.worker->shared->store, named))
         return false;
@@ -398,7 +401,7 @@ static void freshen(struct fill *fill, struct answer *a)
         fail(fill, FILL_NO_ROOM, 0);
         return;
     }
-    a->content_length = response->content_length;
+    a->content_length = stored_content_length(response);
     fill->freshened = fill->flight->validated = true;
     publish(fill, a, response);
     if (is_overtaken(fill, fill->stale)) {
@@ -428,11 +431,12 @@ static void decline(struct fill *fill)
 static bool is_wanted(const struct fill *fill, int status, struct fields fields)
 {
     struct content_range range;
+    struct stored_view view;
 
     return status == 206 && content_range_parse(fields_value(fields, BYTES_LIT("content-range")), &range) &&
            range.first == fill->wanted.first && range.last == fill->wanted.last &&
            range.complete == fill->wanted.complete &&
-           validators_agree_strongly(stored_fields(fill->partial), fields, loop_wall(fill->ask.worker->loop));
+           validators_agree_strongly(stored_fields(fill->partial, &view), fields, loop_wall(fill->ask.worker->loop));
 }
 
 /* What the stored part lacks is coming: whoever waits gets the whole. */
@@ -496,7 +500,8 @@ static void update_by_head(struct fill *fill, struct fields fields, int64_t cont
 {
     struct worker *w = fill->ask.worker;
     struct stored *old = fill->head_of;
-    struct fields known = stored_fields(old);
+    struct stored_view view;
+    struct fields known = stored_fields(old, &view);
     struct ask as_get = fill->ask;
     struct answer a;
 
@@ -509,15 +514,12 @@ static void update_by_head(struct fill *fill, struct fields fields, int64_t cont
     as_get.cacheable = true;
     as_get.head = false;
     answer_judge(&a, &as_get, old, 304, fields, (int64_t)stored_length(old));
-    if (a.storing == STORING_OK && bytes_eq(a.key, old->key)) {
+    if (a.storing == STORING_OK && bytes_eq(a.key, stored_key(old))) {
         struct stored_options options = answer_options(&a, &as_get, fill->flight->born);
         struct stored *updated = stored_create_freshened(w->store, &options, old, loop_now(w->loop));
 
-        if (updated != NULL) {
-            prepared_fill(updated, a.date);
-            if (!store_put(w->store, updated, loop_now(w->loop)))
-                log_event(w->shared->log, CONF_LOG_DEBUG, "a head was not renewed: purged meanwhile, or no room");
-        }
+        if (updated != NULL && !store_put(w->store, updated, loop_now(w->loop)))
+            log_event(w->shared->log, CONF_LOG_DEBUG, "a head was not renewed: purged meanwhile, or no room");
         stored_release(updated);
     } else
         stored_expire(old);
@@ -760,7 +762,7 @@ static void finish(struct fill *fill)
         stored_finish_body(fill->response, BODY_COMPLETE);
         put_response(fill);
     }
-    if (fill->storing && fill->partial != NULL && !fill->completing && fill->response->status == 206 &&
+    if (fill->storing && fill->partial != NULL && !fill->completing && fill->response->head->status == 206 &&
         !atomic_load(&f->doomed))
         join_parts(fill);
     /* stored before it is closed: whoever comes in between finds one or the other */
@@ -830,8 +832,9 @@ static const struct fetch_callbacks callbacks = {
 static void ask_for_the_rest(struct request *r, struct fill *fill, struct outgoing_extra *extra)
 {
     struct stored *s = fill->partial;
-    struct bytes etag = fields_value(stored_fields(s), BYTES_LIT("etag"));
-    struct part_facts facts = {s->status, stored_fields(s), (int64_t)stored_length(s)};
+    struct bytes etag = stored_value(s, BYTES_LIT("etag"));
+    struct stored_view view;
+    struct part_facts facts = {s->head->status, stored_fields(s, &view), (int64_t)stored_length(s)};
     char *text = h2o_mem_alloc_pool(&r->req->pool, CONTENT_RANGE_MAX);
     int n;
 
@@ -885,6 +888,13 @@ static bool still_counts(const struct request *r, const struct stored *s)
            (r->key.whole.p == r->own.whole.p || !store_purged_since(w->shared->store, r->own.url, s->born));
 }
 
+static bool has_validator(const struct stored *s)
+{
+    struct stored_view view;
+
+    return answer_has_validator(stored_fields(s, &view));
+}
+
 void fill_start(struct request *r, struct flight *f, bool cacheable)
 {
     struct worker *w = r->worker;
@@ -903,9 +913,10 @@ void fill_start(struct request *r, struct flight *f, bool cacheable)
      * by now: a purge from here on finds that. */
     if (!fill->ask.alone && r->stale != NULL && still_counts(r, r->stale)) {
         fill->stale = stored_retain(r->stale);
-        fill->validating = answer_has_validator(stored_fields(r->stale));
+        fill->validating = has_validator(r->stale);
     }
-    if (r->in.head && r->stale != NULL && r->stale->status == 200 && cacheable_head(r) && still_counts(r, r->stale))
+    if (r->in.head && r->stale != NULL && r->stale->head->status == 200 && cacheable_head(r) &&
+        still_counts(r, r->stale))
         fill->head_of = stored_retain(r->stale);
     struct outgoing_extra extra = {.validate = fill->validating ? fill->stale : NULL, .range = r->range};
 

@@ -71,10 +71,11 @@ struct key no_vary_reduce(const struct key *key, struct fields fields, char *buf
 bool no_vary_is_for(struct store *store, const struct stored *s, const struct key *key, struct bytes primary)
 {
     char *buf = malloc(no_vary_bytes_max(key));
+    struct stored_view view;
 
     if (buf == NULL)
         abort();
-    bool is = bytes_eq(no_vary_reduce(key, stored_fields(s), buf).whole, primary);
+    bool is = bytes_eq(no_vary_reduce(key, stored_fields(s, &view), buf).whole, primary);
 
     free(buf);
     return is && !store_purged_since(store, key->url, s->born);
@@ -85,9 +86,9 @@ bool no_vary_prefers_own(struct stored *own, struct stored *reduced)
 {
     if (own == NULL || reduced == NULL)
         return own != NULL;
-    if (own->kind != STORED_RESPONSE || reduced->kind != STORED_RESPONSE)
-        return own->kind == STORED_RESPONSE;
-    int64_t its = prepared_of(own)->date_s, other = prepared_of(reduced)->date_s;
+    if (own->head->kind != STORED_RESPONSE || reduced->head->kind != STORED_RESPONSE)
+        return own->head->kind == STORED_RESPONSE;
+    int64_t its = stored_date(own).s, other = stored_date(reduced).s;
 
     return its != other ? its > other : own->born > reduced->born;
 }
@@ -141,7 +142,7 @@ bool no_vary_mark(struct store_thread *t, const struct store *store, const struc
     struct bytes name = marker_key(key, buf);
     struct key_hash hash = store_hash(store, name);
     struct stored *marker = store_acquire(t, hash, name, now);
-    bool marked = (marker != NULL && bytes_eq(marker->spec, spec)) || put_marker(t, hash, name, spec, born, now);
+    bool marked = (marker != NULL && bytes_eq(stored_spec(marker), spec)) || put_marker(t, hash, name, spec, born, now);
 
     stored_release(marker);
     free(buf);
@@ -164,7 +165,7 @@ struct key no_vary_reduce_by_marker(struct store_thread *t, const struct store *
 
     if (marker == NULL)
         return *key;
-    struct field field = {FIELD, NULL, marker->spec};
+    struct field field = {FIELD, NULL, stored_spec(marker)};
     struct key reduced = no_vary_reduce(key, (struct fields){&field, 1}, buf);
 
     stored_release(marker);

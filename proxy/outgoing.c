@@ -199,9 +199,8 @@ void outgoing_collect(struct request *r, const struct ask *ask, const struct out
     if (extra->tags.n > 0)
         add_field(out, BYTES_LIT("if-none-match"), extra->tags);
     if (extra->validate != NULL) {
-        struct fields stale = stored_fields(extra->validate);
-        struct bytes etag = fields_value(stale, BYTES_LIT("etag"));
-        struct bytes modified = fields_value(stale, BYTES_LIT("last-modified"));
+        struct bytes etag = stored_value(extra->validate, BYTES_LIT("etag"));
+        struct bytes modified = stored_value(extra->validate, BYTES_LIT("last-modified"));
 
         if (etag.n > 0)
             add_field(out, BYTES_LIT("if-none-match"), etag);

@@ -35,17 +35,17 @@ bool parts_append(struct store_thread *t, struct stored *to, struct stored *from
     return ok;
 }
 
-static struct part_facts facts_of(const struct stored *s)
+static struct part_facts facts_of(const struct stored *s, struct stored_view *view)
 {
-    return (struct part_facts){s->status, stored_fields(s), (int64_t)stored_length(s)};
+    return (struct part_facts){s->head->status, stored_fields(s, view), (int64_t)stored_length(s)};
 }
 
 /* The newer one's fields (RFC 9110 section 15.3.7.3; those that only the older one has are left out), with the range
  * that both cover; without one, when that is everything. */
 static size_t joined_fields(const struct stored *newer, const struct content_range *range, bool whole, char *text,
-                            struct field out[2 * ANSWER_FIELDS_MAX])
+                            struct stored_view *view, struct field out[2 * ANSWER_FIELDS_MAX])
 {
-    struct fields in = stored_fields(newer);
+    struct fields in = stored_fields(newer, view);
     size_t n = 0;
 
     for (size_t i = 0; i < in.n; i++) {
@@ -70,26 +70,28 @@ static struct stored *join(struct store_thread *t, struct stored *first, struct 
 
     stored_tags_merge(newer, &tags);
     stored_tags_merge(older, &tags);
+    struct stored_view view;
     struct field fields[2 * ANSWER_FIELDS_MAX];
     char text[CONTENT_RANGE_MAX];
     bool whole = range->first == 0 && range->last + 1 == range->complete;
-    size_t n = joined_fields(newer, range, whole, text, fields);
+    size_t n = joined_fields(newer, range, whole, text, &view, fields);
     int64_t length = range->last - range->first + 1;
     struct stored *joined = stored_create(t,
                                           &(struct stored_options){
                                               .kind = STORED_RESPONSE,
-                                              .hash = newer->hash,
-                                              .key = newer->key,
+                                              .hash = {.lo = newer->hash},
+                                              .key = stored_key(newer),
                                               .key_url_n = newer->key_url_n,
-                                              .user_scope = newer->user_scope,
-                                              .with_authorization = newer->with_authorization,
-                                              .with_cookie = newer->with_cookie,
+                                              .user_scope = newer->head->user_scope,
+                                              .with_authorization = newer->head->with_authorization,
+                                              .with_cookie = newer->head->with_cookie,
                                               .status = whole ? 200 : 206,
                                               .fields = {fields, n},
-                                              .prepared_bytes = prepared_bytes(n),
-                                              .lifetimes = newer->lifetimes,
+                                              .date = stored_date(newer),
+                                              .prepared = &prepared_heads,
+                                              .lifetimes = stored_lifetimes(newer),
                                               .response_time = newer->response_time,
-                                              .useful_ms = newer->useful_ms,
+                                              .useful_ms = stored_useful_ms(newer),
                                               .tags = tags.v,
                                               .ntags = tags.n,
                                               .born = older->born < newer->born ? older->born : newer->born,
@@ -99,8 +101,6 @@ static struct stored *join(struct store_thread *t, struct stored *first, struct 
 
     if (joined == NULL)
         return NULL;
-    joined->content_length = length;
-    prepared_fill(joined, (struct wall_s){prepared_of(newer)->date_s});
     if (!parts_append(t, joined, first, 0, now) || !parts_append(t, joined, second, tail, now)) {
         stored_release(joined);
         return NULL;
@@ -113,12 +113,13 @@ static struct stored *join(struct store_thread *t, struct stored *first, struct 
 struct stored *parts_join(struct store_thread *t, struct stored *older, struct stored *newer, struct mono_ms now,
                           struct wall_s wall, uint64_t bytes_max)
 {
-    struct part_facts a = facts_of(older), b = facts_of(newer);
+    struct stored_view views[2];
+    struct part_facts a = facts_of(older, &views[0]), b = facts_of(newer, &views[1]);
     struct content_range range;
     uint64_t tail;
     struct stored *first = older, *second = newer;
 
-    if (!bytes_eq(older->key, newer->key) || !validators_agree_strongly(a.fields, b.fields, wall))
+    if (!bytes_eq(stored_key(older), stored_key(newer)) || !validators_agree_strongly(a.fields, b.fields, wall))
         return NULL;
     if (!part_joins(&a, &b, &range, &tail)) {
         if (!part_joins(&b, &a, &range, &tail))

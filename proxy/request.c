@@ -179,15 +179,17 @@ void requests_restart(struct worker *w)
 
 static int64_t age_of(struct request *r, const struct stored *s)
 {
-    return freshness_age_ms(&s->lifetimes, s->response_time, loop_now(r->worker->loop));
+    struct lifetimes lifetimes = stored_lifetimes(s);
+
+    return freshness_age_ms(&lifetimes, s->response_time, loop_now(r->worker->loop));
 }
 
 /* Whole seconds, so that Age and ttl add up to the lifetime; negative once it is stale (RFC 9211 section 2.4). */
 static void say_ttl(struct request *r, const struct stored *s, int64_t age_ms)
 {
-    bool fresh =
-        age_ms < s->lifetimes.fresh_ms && !atomic_load_explicit(&((struct stored *)s)->expired, memory_order_relaxed);
-    int64_t left = s->lifetimes.fresh_ms / 1000 - age_ms / 1000;
+    int64_t fresh_ms = span_ms(s->fresh);
+    bool fresh = age_ms < fresh_ms && !atomic_load_explicit(&((struct stored *)s)->expired, memory_order_relaxed);
+    int64_t left = fresh_ms / 1000 - age_ms / 1000;
 
     r->status.has_ttl = true;
     r->status.ttl_s = fresh ? (left > 0 ? left : 0) : (left < 0 ? left : -1);
@@ -219,8 +221,11 @@ static bool was_purged(struct request *r, struct stored *s)
 
 static bool may_stand_in(struct request *r)
 {
-    return r->stale != NULL && !was_purged(r, r->stale) &&
-           freshness_stale_if_error(&r->stale->lifetimes, age_of(r, r->stale));
+    if (r->stale == NULL || was_purged(r, r->stale))
+        return false;
+    struct lifetimes lifetimes = stored_lifetimes(r->stale);
+
+    return freshness_stale_if_error(&lifetimes, age_of(r, r->stale));
 }
 
 static void respond_failure(struct request *r, int failure)
@@ -284,9 +289,12 @@ static struct bytes build_variant(struct request *r, struct bytes primary, struc
 /* The key as this response has it: it alone says which queries it is for. */
 static struct key key_by(struct request *r, const struct stored *s)
 {
+    struct stored_view view;
+
     if (!r->route->conf->no_vary_search)
         return r->key;
-    return no_vary_reduce(&r->own, stored_fields(s), h2o_mem_alloc_pool(&r->req->pool, no_vary_bytes_max(&r->own)));
+    return no_vary_reduce(&r->own, stored_fields(s, &view),
+                          h2o_mem_alloc_pool(&r->req->pool, no_vary_bytes_max(&r->own)));
 }
 
 /* Who joins under a reduced key may have another query than the one that was sent: does the answer, now that it is
@@ -300,7 +308,7 @@ static bool is_for_query(struct request *r, struct flight *f)
         return false;
     if (r->range.n > 0) /* who shares a part has one key, down to the variant */
         return bytes_eq(primary, r->key.whole);
-    return f->spec.n == 0 ? bytes_eq(s->key, primary) : variant_key_is_of(s->key, primary, f->spec);
+    return f->spec.n == 0 ? bytes_eq(stored_key(s), primary) : variant_key_is_of(stored_key(s), primary, f->spec);
 }
 
 static bool is_for(struct request *r, struct flight *f)
@@ -505,8 +513,8 @@ static struct bytes range_asked_for(struct request *r)
     char *text;
     int n;
 
-    if (!r->in.get || (r->stale != NULL && r->stale->status != 206) || range_parse(r->in.fields, &set) != RANGE_ONE ||
-        fields_has(r->in.fields, BYTES_LIT("if-range")))
+    if (!r->in.get || (r->stale != NULL && r->stale->head->status != 206) ||
+        range_parse(r->in.fields, &set) != RANGE_ONE || fields_has(r->in.fields, BYTES_LIT("if-range")))
         return BYTES_NONE;
     text = h2o_mem_alloc_pool(&r->req->pool, CONTENT_RANGE_MAX);
     if (set.v[0].first < 0)
@@ -640,9 +648,9 @@ static struct stored *find_under_key(struct request *r)
     struct stored *s = store_acquire(w->store, r->hash, r->key.whole, now), *marker = s;
 
     r->variant = BYTES_NONE;
-    if (s == NULL || s->kind != STORED_VARY)
+    if (s == NULL || s->head->kind != STORED_VARY)
         return s;
-    r->variant = build_variant(r, r->key.whole, marker->spec);
+    r->variant = build_variant(r, r->key.whole, stored_spec(marker));
     r->variant_hash = store_hash(w->shared->store, r->variant);
     s = store_acquire(w->store, r->variant_hash, r->variant, now);
     if (s == NULL) {
@@ -693,7 +701,7 @@ static struct stored *find_reduced(struct request *r)
 
     if (!is_reduced(r))
         return s;
-    if (s != NULL && s->kind == STORED_RESPONSE && !no_vary_is_for(w->shared->store, s, &r->own, r->key.whole)) {
+    if (s != NULL && s->head->kind == STORED_RESPONSE && !no_vary_is_for(w->shared->store, s, &r->own, r->key.whole)) {
         stored_release(s);
         s = NULL;
     }
@@ -708,20 +716,21 @@ static struct stored *find(struct request *r)
 
 static bool is_held_down(struct request *r, struct stored *s)
 {
-    return atomic_load_explicit(&prepared_of(s)->refresh_after_ms, memory_order_relaxed) > loop_now(r->worker->loop).ms;
+    uint32_t now = (uint32_t)(loop_now(r->worker->loop).ms / REFRESH_STEP_MS);
+
+    return atomic_load_explicit(&s->refresh_after, memory_order_relaxed) > now;
 }
 
-static enum reuse judge_reuse(struct stored *s, int64_t age)
+static enum reuse judge_reuse(struct stored *s, const struct lifetimes *lifetimes, int64_t age)
 {
-    enum reuse reuse = freshness_reuse(&s->lifetimes, age);
+    enum reuse reuse = freshness_reuse(lifetimes, age);
 
     /* a refresh behind the client's back would fetch the whole */
-    if (reuse == REUSE_STALE_WHILE_REVALIDATE && s->status == 206)
+    if (reuse == REUSE_STALE_WHILE_REVALIDATE && s->head->status == 206)
         return REUSE_VALIDATE;
     if (reuse == REUSE_FRESH && atomic_load_explicit(&s->expired, memory_order_relaxed))
-        return s->lifetimes.stale_while_revalidate_ms > 0 && !s->lifetimes.must_revalidate
-                   ? REUSE_STALE_WHILE_REVALIDATE
-                   : REUSE_VALIDATE;
+        return lifetimes->stale_while_revalidate_ms > 0 && !lifetimes->must_revalidate ? REUSE_STALE_WHILE_REVALIDATE
+                                                                                       : REUSE_VALIDATE;
     return reuse;
 }
 
@@ -729,7 +738,9 @@ static enum reuse judge_reuse(struct stored *s, int64_t age)
  */
 static void use_in_part(struct request *r, struct stored *s)
 {
-    if (judge_reuse(s, age_of(r, s)) == REUSE_FRESH && r->in.get) {
+    struct lifetimes lifetimes = stored_lifetimes(s);
+
+    if (judge_reuse(s, &lifetimes, age_of(r, s)) == REUSE_FRESH && r->in.get) {
         stored_release(r->partial);
         r->partial = stored_retain(s);
     }
@@ -740,7 +751,7 @@ static bool lacks_what_is_asked_for(struct request *r, struct stored *s)
 {
     struct part part;
 
-    if (s->status != 206)
+    if (s->head->status != 206)
         return false;
     enum part_verdict choice = respond_choose_part(r, s, &part);
 
@@ -749,24 +760,22 @@ static bool lacks_what_is_asked_for(struct request *r, struct stored *s)
 
 static bool is_time_to_refresh(struct request *r, struct stored *s, int64_t age)
 {
-    uint32_t early_ms = prepared_of(s)->early_ms;
-
-    return early_ms > 0 && r->in.get && s->status != 206 && !is_held_down(r, s) &&
-           freshness_refresh_early(s->lifetimes.fresh_ms - age, early_ms, worker_random(r->worker));
+    return s->early_ms > 0 && r->in.get && s->head->status != 206 && !is_held_down(r, s) &&
+           freshness_refresh_early(span_ms(s->fresh) - age, s->early_ms, worker_random(r->worker));
 }
 
 static void use(struct request *r, struct stored *s)
 {
-    int64_t age = age_of(r, s);
-
     if (lacks_what_is_asked_for(r, s)) {
         use_in_part(r, s);
         return;
     }
-    enum reuse reuse = judge_reuse(s, age), wished = reuse;
+    struct lifetimes lifetimes = stored_lifetimes(s);
+    int64_t age = freshness_age_ms(&lifetimes, s->response_time, loop_now(r->worker->loop));
+    enum reuse reuse = judge_reuse(s, &lifetimes, age), wished = reuse;
 
     if (r->route->conf->honor_client)
-        wished = client_wish_reuse(&r->wish, &s->lifetimes, age, reuse);
+        wished = client_wish_reuse(&r->wish, &lifetimes, age, reuse);
     if (reuse != REUSE_VALIDATE && wished == REUSE_VALIDATE)
         r->status.fwd = FWD_REQUEST;
     switch (wished) {
@@ -786,7 +795,7 @@ static void use(struct request *r, struct stored *s)
             refresh(r, s);
         return;
     case REUSE_VALIDATE:
-        if (is_held_down(r, s) && freshness_stale_if_error(&s->lifetimes, age)) {
+        if (is_held_down(r, s) && freshness_stale_if_error(&lifetimes, age)) {
             respond_stale(r, s, "stale-if-error");
             return;
         }
@@ -804,14 +813,14 @@ static void look_up(struct request *r)
 
     r->seen = s;
     r->status = (struct cache_status){.fwd = FWD_NONE};
-    if (s != NULL && s->kind == STORED_RESPONSE && is_usable(r, s)) {
+    if (s != NULL && s->head->kind == STORED_RESPONSE && is_usable(r, s)) {
         /* `s` may go with the request, once the answer is out */
         use(r, s);
         stored_release(s);
         return;
     }
-    bool pass = s != NULL && s->kind == STORED_PASS &&
-                mono_since_ms(s->response_time, loop_now(r->worker->loop)) < s->useful_ms;
+    bool pass = s != NULL && s->head->kind == STORED_PASS &&
+                mono_since_ms(s->response_time, loop_now(r->worker->loop)) < stored_useful_ms(s);
 
     stored_release(s);
     if (personal) {

@@ -117,28 +117,33 @@ static bool status_has_body(int status)
     return status >= 200 && status != 204 && status != 304;
 }
 
-/* --- prepared fields --- */
+/* --- prepared heads --- */
 
-size_t prepared_bytes(size_t nfields)
+enum { NOWHERE = UINT16_MAX };
+
+static size_t prepared_bytes(size_t nfields)
 {
-    return sizeof(struct prepared) + nfields * sizeof(h2o_header_t);
+    return sizeof(struct prepared) + nfields * (sizeof(h2o_header_t) + sizeof(uint16_t));
 }
 
-void prepared_fill(struct stored *s, struct wall_s date)
+static void prepared_fill(const struct head *head, void *room)
 {
-    struct prepared *p = prepared_of(s);
+    struct prepared *p = room;
+    size_t own = 0;
 
     _Static_assert(sizeof(h2o_iovec_t) == sizeof(struct bytes) &&
                        offsetof(h2o_iovec_t, len) == offsetof(struct bytes, n),
                    "a field's name is handed to libh2o in place");
-    p->date_s = date.s;
-    p->nheaders = 0;
-    for (size_t i = 0; i < s->nfields; i++) {
-        const struct field *f = &s->fields[i];
+    p->own_at = (uint16_t *)(void *)(p->headers + head->nfields);
+    for (size_t i = 0; i < head->nfields; i++) {
+        const struct field *f = &head->fields[i];
         const h2o_token_t *token = h2o_lookup_token(f->name.p, f->name.n);
+        bool is_date = token == H2O_TOKEN_DATE;
 
+        if (head->values[i] == HEAD_OWN)
+            p->own_at[own++] = is_date ? NOWHERE : (uint16_t)p->nheaders;
         /* libh2o writes Date itself (see send_first); a token's address is how it knows the field. */
-        if (token == H2O_TOKEN_DATE)
+        if (is_date)
             continue;
         /* For what calls itself MSIE libh2o writes `Cache-Control: private` in the place of a Vary that it knows. */
         if (token == H2O_TOKEN_VARY)
@@ -149,6 +154,13 @@ void prepared_fill(struct stored *s, struct wall_s date)
             .value = h2o_iovec_init(f->value.p, f->value.n),
         };
     }
+}
+
+const struct head_preparation prepared_heads = {prepared_bytes, prepared_fill};
+
+static const struct prepared *prepared_of(const struct stored *s)
+{
+    return s->head->prepared;
 }
 
 /* --- heads --- */
@@ -389,8 +401,7 @@ static void send_body(struct request *r, bool first)
     r->left -= sum;
     if (final)
         finish(r);
-    send_first(r, first ? prepared_of(s)->date_s : -1, bufs, n,
-               final ? H2O_SEND_STATE_FINAL : H2O_SEND_STATE_IN_PROGRESS);
+    send_first(r, first ? stored_date(s).s : -1, bufs, n, final ? H2O_SEND_STATE_FINAL : H2O_SEND_STATE_IN_PROGRESS);
 }
 
 static void proceed(h2o_generator_t *generator, h2o_req_t *req)
@@ -456,7 +467,7 @@ static void respond_without_body(struct request *r, struct stored *s, int status
 {
     start(r, status, content_length);
     finish(r);
-    send_first(r, prepared_of(s)->date_s, NULL, 0, H2O_SEND_STATE_FINAL);
+    send_first(r, stored_date(s).s, NULL, 0, H2O_SEND_STATE_FINAL);
 }
 
 /* What the answer to this very request has for its client alone. */
@@ -481,12 +492,19 @@ static void add_withheld(struct request *r, struct fields fields)
 
 static void copy_headers(struct request *r, struct stored *s)
 {
-    struct prepared *p = prepared_of(s);
+    const struct prepared *p = prepared_of(s);
     h2o_headers_t *h = &r->req->res.headers;
+    const char *at = stored_own_values(s);
 
     reserve_headers(r, p->nheaders + withheld(r, s).n);
     memcpy(h->entries, p->headers, p->nheaders * sizeof p->headers[0]);
     h->size = p->nheaders;
+    for (uint32_t i = 0; i < s->head->nown; i++) {
+        struct bytes value = own_value_next(&at);
+
+        if (p->own_at[i] != NOWHERE)
+            h->entries[p->own_at[i]].value = h2o_iovec_init(value.p, value.n);
+    }
 }
 
 /* The fields of a 206 (RFC 9110 section 15.3.7): all, with the range that is sent. */
@@ -506,42 +524,48 @@ static void copy_part_headers(struct request *r, struct stored *s, const struct 
 
 static void copy_not_modified_headers(struct request *r, struct stored *s)
 {
-    struct prepared *p = prepared_of(s);
     h2o_headers_t *h = &r->req->res.headers;
+    size_t kept = 0;
 
-    reserve_headers(r, p->nheaders + withheld(r, s).n);
-    for (size_t i = 0; i < p->nheaders; i++)
-        if (conditional_in_not_modified((struct bytes){p->headers[i].name->base, p->headers[i].name->len}))
-            h->entries[h->size++] = p->headers[i];
+    copy_headers(r, s);
+    for (size_t i = 0; i < h->size; i++)
+        if (conditional_in_not_modified((struct bytes){h->entries[i].name->base, h->entries[i].name->len}))
+            h->entries[kept++] = h->entries[i];
+    h->size = kept;
 }
 
 /* A client's conditions are weir's to judge where weir answers from what it keeps; what the origin answered to a
  * request that went alone has been judged by the origin. */
 static enum conditional judge(struct request *r, struct stored *s)
 {
-    if ((s->status != 200 && s->status != 206) || r->alone || !(r->in.get || r->in.head))
+    struct stored_view view;
+
+    if (!conditional_is_asked(r->in.fields) || (s->head->status != 200 && s->head->status != 206) || r->alone ||
+        !(r->in.get || r->in.head))
         return CONDITIONAL_SEND;
-    return conditional_judge(r->in.fields, stored_fields(s), loop_wall(r->worker->loop));
+    return conditional_judge(r->in.fields, stored_fields(s, &view), loop_wall(r->worker->loop));
 }
 
 static void send_problem(struct request *r, int status, const char *detail, int retry_after_s);
 
 static uint64_t length_of(const struct stored *s)
 {
-    return s->content_length >= 0                  ? (uint64_t)s->content_length
-           : stored_body_state(s) == BODY_COMPLETE ? stored_length(s)
-                                                   : SIZE_MAX;
+    int64_t stated = stored_content_length(s);
+
+    return stated >= 0 ? (uint64_t)stated : stored_body_state(s) == BODY_COMPLETE ? stored_length(s) : SIZE_MAX;
 }
 
 enum part_verdict respond_choose_part(struct request *r, struct stored *s, struct part *part)
 {
     uint64_t length = length_of(s);
+    struct stored_view view;
 
     if (!r->in.get || r->alone || !fields_has(r->in.fields, BYTES_LIT("range")))
         return PART_WHOLE;
-    return part_choose(r->in.fields,
-                       &(struct part_facts){s->status, stored_fields(s), length == SIZE_MAX ? -1 : (int64_t)length},
-                       loop_wall(r->worker->loop), part);
+    return part_choose(
+        r->in.fields,
+        &(struct part_facts){s->head->status, stored_fields(s, &view), length == SIZE_MAX ? -1 : (int64_t)length},
+        loop_wall(r->worker->loop), part);
 }
 
 static void send_unsatisfiable(struct request *r, const struct content_range *range)
@@ -557,7 +581,7 @@ static bool is_just_what_was_asked_for(struct request *r, struct stored *s)
 {
     struct flight *f = r->waiter.flight;
 
-    return s->status == 206 && f != NULL && f->response == s && !f->validated;
+    return s->head->status == 206 && f != NULL && f->response == s && !f->validated;
 }
 
 bool respond_stored(struct request *r, struct stored *s, int64_t age_ms)
@@ -565,7 +589,7 @@ bool respond_stored(struct request *r, struct stored *s, int64_t age_ms)
     enum conditional verdict = judge(r, s);
 
     if (verdict != CONDITIONAL_SEND && r->status.fwd != FWD_NONE && r->status.fwd_status == 0)
-        r->status.fwd_status = s->status;
+        r->status.fwd_status = s->head->status;
     struct part part;
     enum part_verdict choice = PART_WHOLE;
 
@@ -576,7 +600,7 @@ bool respond_stored(struct request *r, struct stored *s, int64_t age_ms)
         send_unsatisfiable(r, &part.range);
         return true;
     }
-    bool with_body = verdict == CONDITIONAL_SEND && !r->in.head && status_has_body(s->status);
+    bool with_body = verdict == CONDITIONAL_SEND && !r->in.head && status_has_body(s->head->status);
 
     if (with_body && !start_reading(r, s))
         return false;
@@ -592,7 +616,7 @@ bool respond_stored(struct request *r, struct stored *s, int64_t age_ms)
         add_age(r, age_ms);
     add_own(r);
 
-    size_t length = r->in.head && r->alone && s->content_length < 0 ? SIZE_MAX : (size_t)length_of(s);
+    size_t length = r->in.head && r->alone && stored_content_length(s) < 0 ? SIZE_MAX : (size_t)length_of(s);
 
     r->skip = 0;
     r->left = UINT64_MAX;
@@ -602,12 +626,12 @@ bool respond_stored(struct request *r, struct stored *s, int64_t age_ms)
         start(r, 206, part.n);
         send_body(r, true);
     } else if (with_body) {
-        start(r, s->status, length);
+        start(r, s->head->status, length);
         send_body(r, true);
     } else if (verdict == CONDITIONAL_NOT_MODIFIED)
         respond_without_body(r, s, 304, SIZE_MAX);
     else
-        respond_without_body(r, s, s->status, status_has_body(s->status) ? length : SIZE_MAX);
+        respond_without_body(r, s, s->head->status, status_has_body(s->head->status) ? length : SIZE_MAX);
     return true;
 }
 

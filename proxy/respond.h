@@ -10,26 +10,15 @@
 #include "policies/part.h"
 #include "proxy/request.h"
 
-/* What hangs off a stored response for the proxy: its fields as libh2o takes them, so that a hit copies pointers only.
- */
+/* What the proxy has made of the head of stored responses: its fields as libh2o takes them. A hit copies pointers, and
+ * fills in where the response's own values lie. */
 struct prepared {
-    int64_t date_s;
-    _Atomic int64_t refresh_after_ms; /* hold-down after a failed refresh: mono time before which none is tried */
-    _Atomic unsigned refresh_failures;
-    uint32_t early_ms;      /* how long its fetch took, where it is to be refreshed early; else 0 */
-    _Atomic bool withdrawn; /* not offered to the origin beside others any more (proxy/selection.h) */
     uint32_t nheaders;
+    uint16_t *own_at; /* to which header each of the response's own values belongs */
     h2o_header_t headers[];
 };
 
-size_t prepared_bytes(size_t nfields);
-/* Once, by the builder. date: of the origin, or the response time. */
-void prepared_fill(struct stored *s, struct wall_s date);
-
-static inline struct prepared *prepared_of(struct stored *s)
-{
-    return s->prepared;
-}
+extern const struct head_preparation prepared_heads;
 
 /* Sends `s` (a reference is taken); from a flight while the request's waiter is joined. Conditional requests are
  * answered 304 where that is right, requests for a range 206 or 416. r->status and r->outcome are set. age_ms <

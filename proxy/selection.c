@@ -22,8 +22,8 @@ struct walk {
 
 static void walk_begin(struct walk *walk, const struct selection *q, const struct stored *marker)
 {
-    *walk = (struct walk){.q = q, .spec = marker->spec, .left = {marker->prepared, marker->prepared_bytes}};
-    walk->buf = malloc(q->primary.n + marker->spec.n + 1 + VARIANT_MAX);
+    *walk = (struct walk){.q = q, .spec = stored_spec(marker), .left = stored_list(marker)};
+    walk->buf = malloc(q->primary.n + stored_spec(marker).n + 1 + VARIANT_MAX);
     if (walk->buf == NULL)
         abort();
 }
@@ -45,7 +45,8 @@ static struct stored *walk_peek(struct walk *walk, struct bytes variant)
 
     if (s == NULL)
         return NULL;
-    if (s->kind == STORED_RESPONSE && s->status == 200 && selection_may_use(s, q->authorization, q->cookie) &&
+    if (s->head->kind == STORED_RESPONSE && s->head->status == 200 &&
+        selection_may_use(s, q->authorization, q->cookie) &&
         (q->own == NULL || no_vary_is_for(q->store, s, q->own, q->primary)))
         return s;
     stored_release(s);
@@ -60,8 +61,8 @@ static void walk_end(struct walk *walk)
 /* False: the request's values are hashed, or its key was made for other names than the marker has by now. */
 static bool own_values(const struct selection *q, const struct stored *marker, struct bytes *values)
 {
-    return marker->kind == STORED_VARY && variant_key_is_of(q->variant, q->primary, marker->spec) &&
-           variant_values(variant_of(q->variant, q->primary, marker->spec), values);
+    return marker->head->kind == STORED_VARY && variant_key_is_of(q->variant, q->primary, stored_spec(marker)) &&
+           variant_values(variant_of(q->variant, q->primary, stored_spec(marker)), values);
 }
 
 /* What a request wants; `known`: it can be read. */
@@ -97,14 +98,18 @@ static bool only_value(struct fields f, struct bytes name, struct bytes *value)
  * section 4.1: mechanisms for ranking preference)? */
 static bool is_wanted(const struct wants *wants, struct vary_difference difference, const struct stored *s)
 {
+    struct stored_view view;
     struct bytes value;
+    struct fields fields;
 
-    if (difference.language &&
-        !(wants->languages_known && only_value(stored_fields(s), BYTES_LIT("content-language"), &value) &&
-          negotiate_language_is_best(&wants->languages, value)))
+    if (!difference.language && !difference.encoding)
+        return true;
+    fields = stored_fields(s, &view);
+    if (difference.language && !(wants->languages_known && only_value(fields, BYTES_LIT("content-language"), &value) &&
+                                 negotiate_language_is_best(&wants->languages, value)))
         return false;
     return !difference.encoding ||
-           (wants->encodings_known && only_value(stored_fields(s), BYTES_LIT("content-encoding"), &value) &&
+           (wants->encodings_known && only_value(fields, BYTES_LIT("content-encoding"), &value) &&
             negotiate_coding_is_best(&wants->encodings, value));
 }
 
@@ -119,18 +124,18 @@ struct stored *selection_match(const struct selection *q, const struct stored *m
     struct stored *best = NULL;
     struct walk walk;
 
-    if (!spec_negotiates(marker->spec) || !own_values(q, marker, &own))
+    if (!spec_negotiates(stored_spec(marker)) || !own_values(q, marker, &own))
         return NULL;
     struct wants wants = wants_read(q->request);
 
     walk_begin(&walk, q, marker);
     while (walk_next(&walk, &variant, &values)) {
-        struct vary_difference difference = vary_keys_compare(marker->spec, own, values);
+        struct vary_difference difference = vary_keys_compare(stored_spec(marker), own, values);
         struct stored *s = difference.media || difference.other ? NULL : walk_peek(&walk, variant);
 
         /* the list is newest first: of equal dates the first stays */
         if (s == NULL || !is_wanted(&wants, difference, s) ||
-            (best != NULL && prepared_of(s)->date_s <= prepared_of(best)->date_s)) {
+            (best != NULL && stored_date(s).s <= stored_date(best).s)) {
             stored_release(s);
             continue;
         }
@@ -169,13 +174,12 @@ static bool is_tag(struct bytes tag)
 
 static struct bytes tag_of(const struct stored *s)
 {
-    return fields_value(stored_fields(s), BYTES_LIT("etag"));
+    return stored_value(s, BYTES_LIT("etag"));
 }
 
 bool selection_may_build_on(struct store *store, const struct stored *s)
 {
-    return !store_purged_since(store, (struct bytes){s->key.p, s->key_url_n}, s->born) &&
-           !store_tags_purged_since(store, s, s->born);
+    return !store_purged_since(store, stored_key_url(s), s->born) && !store_tags_purged_since(store, s, s->born);
 }
 
 /* Origins that give all forms of a resource one tag are many, though RFC 9110 section 8.8.3.3 wants strong ones
@@ -183,14 +187,17 @@ bool selection_may_build_on(struct store *store, const struct stored *s)
 static bool may_offer(const struct wants *wants, struct vary_difference difference, struct stored *s)
 {
     struct bytes coding, language;
+    struct stored_view view;
+    struct fields fields;
 
-    if (!is_tag(tag_of(s)) || atomic_load_explicit(&prepared_of(s)->withdrawn, memory_order_relaxed))
+    if (!is_tag(tag_of(s)) || atomic_load_explicit(&s->withdrawn, memory_order_relaxed))
         return false;
+    fields = stored_fields(s, &view);
     if (difference.language &&
-        !(wants->languages_known && only_value(stored_fields(s), BYTES_LIT("content-language"), &language) &&
+        !(wants->languages_known && only_value(fields, BYTES_LIT("content-language"), &language) &&
           negotiate_language_is_acceptable(&wants->languages, language)))
         return false;
-    return wants->encodings_known && only_value(stored_fields(s), BYTES_LIT("content-encoding"), &coding) &&
+    return wants->encodings_known && only_value(fields, BYTES_LIT("content-encoding"), &coding) &&
            negotiate_coding_is_acceptable(&wants->encodings, coding);
 }
 
@@ -206,7 +213,7 @@ void offers_collect(const struct selection *q, const struct stored *marker, stru
 
     walk_begin(&walk, q, marker);
     while (walk_next(&walk, &variant, &values)) {
-        struct vary_difference difference = vary_keys_compare(marker->spec, own, values);
+        struct vary_difference difference = vary_keys_compare(stored_spec(marker), own, values);
         struct stored *s = difference.media ? NULL : walk_peek(&walk, variant);
 
         if (s != NULL && may_offer(&wants, difference, s) && selection_may_build_on(q->store, s))
@@ -252,7 +259,7 @@ static struct stored *newest_named(const struct offers *o, struct bytes tag, boo
         struct stored *s = o->v[i];
         bool named = strong ? !is_weak(tag) && bytes_eq(tag_of(s), tag) : bytes_eq(opaque(tag_of(s)), opaque(tag));
 
-        if (named && (best == NULL || prepared_of(s)->date_s > prepared_of(best)->date_s))
+        if (named && (best == NULL || stored_date(s).s > stored_date(best).s))
             best = s;
     }
     return best;
@@ -272,7 +279,7 @@ struct stored *offers_named(const struct offers *o, struct fields not_modified)
 void offers_withdraw(const struct offers *o)
 {
     for (size_t i = 0; i < o->n; i++)
-        atomic_store_explicit(&prepared_of(o->v[i])->withdrawn, true, memory_order_relaxed);
+        atomic_store_explicit(&o->v[i]->withdrawn, true, memory_order_relaxed);
 }
 
 void offers_fini(struct offers *o)

@@ -27,7 +27,7 @@ struct selection {
 /* May this response be used for such a request at all (RFC 9111 section 3.5)? */
 static inline bool selection_may_use(const struct stored *s, bool authorization, bool cookie)
 {
-    return (!authorization || s->with_authorization) && (!cookie || s->with_cookie);
+    return (!authorization || s->head->with_authorization) && (!cookie || s->head->with_cookie);
 }
 
 /* RFC 9111 section 4.1: a response to a request whose other nominated fields were the same, and which is in the one

@@ -6,7 +6,7 @@ enum { USEFUL_MS = INT32_MAX }; /* 24 days: a marker lost too early costs fetche
 
 struct bytes vary_marker_list(const struct stored *marker)
 {
-    return (struct bytes){marker->prepared, marker->prepared_bytes};
+    return stored_list(marker);
 }
 
 static struct stored *peek_variant(const struct ask *ask, struct bytes spec, struct bytes variant)
@@ -36,17 +36,18 @@ static void remove_variant(const struct ask *ask, struct bytes spec, struct byte
 static size_t least_used(const struct ask *ask, const struct stored *marker, struct bytes *least)
 {
     struct bytes list = vary_marker_list(marker), variant;
-    int64_t used_ms = INT64_MAX;
+    struct mono_ms now = loop_now(ask->worker->loop);
+    int64_t idle_ms = INT64_MIN;
     size_t found = 0;
 
     for (size_t i = 0; variants_next(&list, &variant); i++) {
-        struct stored *s = peek_variant(ask, marker->spec, variant);
-        int64_t its = s != NULL ? atomic_load_explicit(&s->used_ms, memory_order_relaxed) : INT64_MIN;
+        struct stored *s = peek_variant(ask, stored_spec(marker), variant);
+        int64_t its = s != NULL ? stored_idle_ms(s, now) : INT64_MAX;
 
         stored_release(s);
-        if (its > used_ms)
+        if (its < idle_ms)
             continue;
-        used_ms = its;
+        idle_ms = its;
         found = i;
         *least = variant;
     }
@@ -64,7 +65,7 @@ static struct stored *make(const struct ask *ask, uint64_t born, struct bytes sp
                                               .key_url_n = ask->url_n,
                                               .user_scope = ask->user_scope,
                                               .spec = spec,
-                                              .prepared_bytes = list.n,
+                                              .list = list,
                                               .response_time = now,
                                               .useful_ms = USEFUL_MS,
                                               .born = born,
@@ -73,14 +74,13 @@ static struct stored *make(const struct ask *ask, uint64_t born, struct bytes sp
 
     if (marker == NULL)
         return NULL;
-    memcpy(marker->prepared, list.p, list.n);
     stored_finish_body(marker, BODY_COMPLETE);
     return marker;
 }
 
 static bool has_names(const struct stored *s, struct bytes spec)
 {
-    return s != NULL && s->kind == STORED_VARY && bytes_eq(s->spec, spec);
+    return s != NULL && s->head->kind == STORED_VARY && bytes_eq(stored_spec(s), spec);
 }
 
 /* One of the same names with one variant more in place of `old`. */
@@ -92,11 +92,11 @@ static enum store_swap grow(const struct ask *ask, uint64_t born, struct stored 
     size_t without = full ? least_used(ask, old, &least) : VARIANTS_MAX;
     char text[VARIANTS_BYTES_MAX];
     struct stored *marker =
-        make(ask, born, old->spec, (struct bytes){text, variants_add(list, variant, without, text)});
+        make(ask, born, stored_spec(old), (struct bytes){text, variants_add(list, variant, without, text)});
     enum store_swap swapped = marker != NULL ? store_swap(w->store, marker, old, loop_now(w->loop)) : STORE_REFUSED;
 
     if (swapped == STORE_SWAPPED && full)
-        remove_variant(ask, old->spec, least);
+        remove_variant(ask, stored_spec(old), least);
     stored_release(marker);
     return swapped;
 }
@@ -112,12 +112,12 @@ static enum store_swap begin(const struct ask *ask, uint64_t born, struct stored
     enum store_swap swapped = marker != NULL ? store_swap(w->store, marker, old, loop_now(w->loop)) : STORE_REFUSED;
 
     stored_release(marker);
-    if (swapped != STORE_SWAPPED || old == NULL || old->kind != STORED_VARY)
+    if (swapped != STORE_SWAPPED || old == NULL || old->head->kind != STORED_VARY)
         return swapped;
     struct bytes list = vary_marker_list(old), other;
 
     while (variants_next(&list, &other))
-        remove_variant(ask, old->spec, other);
+        remove_variant(ask, stored_spec(old), other);
     return swapped;
 }
 
@@ -148,9 +148,9 @@ void vary_marker_put(const struct ask *ask, uint64_t born, struct bytes spec, st
 
 void vary_marker_enlist(const struct ask *ask, uint64_t born, struct stored *response)
 {
-    struct bytes spec = variant_names(response->key, ask->primary.n);
+    struct bytes spec = variant_names(stored_key(response), ask->primary.n);
 
-    if (spec.n == 0 || enlist(ask, born, spec, variant_of(response->key, ask->primary, spec), false))
+    if (spec.n == 0 || enlist(ask, born, spec, variant_of(stored_key(response), ask->primary, spec), false))
         return;
     log_event(ask->worker->shared->log, CONF_LOG_DEBUG, "a variant was not listed, so it was not kept");
     store_remove(ask->worker->store, response);

@@ -196,13 +196,12 @@ static struct stored *response_to(struct store *store, struct store_thread *t, s
                                          .key = key,
                                          .hash = store_hash(store, key),
                                          .fields = {&f, 1},
-                                         .prepared_bytes = prepared_bytes(1),
+                                         .date = {date_s},
                                          .born = store_birth(store),
                                      },
                                      (struct mono_ms){0});
 
     assert_non_null(s);
-    prepared_of(s)->date_s = date_s;
     return s;
 }
 
@@ -241,7 +240,10 @@ static void the_most_recent_is_preferred(void **state)
     struct store_thread *t = store_thread_create(store);
     struct stored *first = response_to(store, t, BYTES_LIT("first"), "", 10),
                   *second = response_to(store, t, BYTES_LIT("second"), "", 10),
-                  *newest = response_to(store, t, BYTES_LIT("newest"), "", 11);
+                  *newest = response_to(store, t, BYTES_LIT("newest"), "", 11),
+                  *twelve = response_to(store, t, BYTES_LIT("first"), "", 12);
+    struct stored_options options = {.kind = STORED_PASS, .key = BYTES_LIT("first"), .born = store_birth(store)};
+    struct stored *pass = stored_create(t, &options, (struct mono_ms){0});
 
     (void)state;
     assert_false(no_vary_prefers_own(NULL, NULL));
@@ -249,12 +251,12 @@ static void the_most_recent_is_preferred(void **state)
     assert_true(no_vary_prefers_own(first, NULL));
     assert_false(no_vary_prefers_own(first, second));
     assert_true(no_vary_prefers_own(second, first));
-    prepared_of(first)->date_s = 12;
-    assert_true(no_vary_prefers_own(first, newest));
-    assert_false(no_vary_prefers_own(newest, first));
-    first->kind = STORED_PASS;
-    assert_false(no_vary_prefers_own(first, second));
-    assert_true(no_vary_prefers_own(second, first));
+    assert_true(no_vary_prefers_own(twelve, newest));
+    assert_false(no_vary_prefers_own(newest, twelve));
+    assert_false(no_vary_prefers_own(pass, second));
+    assert_true(no_vary_prefers_own(second, pass));
+    stored_release(twelve);
+    stored_release(pass);
     stored_release(first);
     stored_release(second);
     stored_release(newest);

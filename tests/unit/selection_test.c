@@ -103,10 +103,9 @@ static void store_one(struct fixture *f, struct some request, struct some respon
     o.status = made.status != 0 ? made.status : 200;
     o.fields = (struct fields){response.v, response.n};
     o.with_authorization = made.with_authorization;
-    o.prepared_bytes = prepared_bytes(response.n);
+    o.date = (struct wall_s){made.date_s};
     struct stored *s = make_complete(f->t, o, 10, T0);
 
-    prepared_fill(s, (struct wall_s){made.date_s});
     assert_true(store_put(f->t, s, T0));
     f->list_n = variants_add((struct bytes){f->list, f->list_n}, variant_of(o.key, f->primary.key.whole, f->spec),
                              VARIANTS_MAX, list);
@@ -120,10 +119,9 @@ static struct stored *marker_of(struct fixture *f)
 
     o.kind = STORED_VARY;
     o.spec = f->spec;
-    o.prepared_bytes = f->list_n;
+    o.list = (struct bytes){f->list, f->list_n};
     struct stored *marker = stored_create(f->t, &o, T0);
 
-    memcpy(marker->prepared, f->list, f->list_n);
     stored_finish_body(marker, BODY_COMPLETE);
     return marker;
 }
@@ -150,7 +148,7 @@ static const char *chosen(struct fixture *f, struct some request, bool authoriza
 
     q.authorization = authorization;
     struct stored *s = selection_match(&q, marker);
-    struct bytes name = s != NULL ? fields_value(stored_fields(s), BYTES_LIT("x")) : BYTES_LIT("-");
+    struct bytes name = s != NULL ? stored_value(s, BYTES_LIT("x")) : BYTES_LIT("-");
 
     snprintf(text, sizeof text, "%.*s", (int)name.n, name.p);
     stored_release(s);
@@ -348,7 +346,7 @@ static const char *named(struct offers *o, const char *tag)
     static char text[64];
     struct some fields = tag != NULL ? some("etag", tag, NULL) : some(NULL);
     struct stored *s = offers_named(o, (struct fields){fields.v, fields.n});
-    struct bytes x = s != NULL ? fields_value(stored_fields(s), BYTES_LIT("x")) : BYTES_LIT("-");
+    struct bytes x = s != NULL ? stored_value(s, BYTES_LIT("x")) : BYTES_LIT("-");
 
     snprintf(text, sizeof text, "%.*s", (int)x.n, x.p);
     return text;

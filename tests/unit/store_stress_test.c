@@ -154,10 +154,10 @@ static struct stored *look_up(struct worker *w, unsigned key)
 
     if (s == NULL)
         return NULL;
-    CHECK(bytes_eq(s->key, whole));
-    CHECK(s->user_scope == is_user_key(key));
+    CHECK(bytes_eq(stored_key(s), whole));
+    CHECK(s->head->user_scope == is_user_key(key));
     CHECK(s->born >= hard);
-    CHECK(s->born >= soft || s->kind != STORED_RESPONSE || atomic_load(&s->expired));
+    CHECK(s->born >= soft || s->head->kind != STORED_RESPONSE || atomic_load(&s->expired));
     CHECK(stored_body_state(s) == BODY_COMPLETE);
     atomic_fetch_add(&hits, 1);
     return s;
@@ -323,7 +323,7 @@ static void do_freshen(struct worker *w)
     struct stored_options o = options_for_key(w, key);
     struct stored *old = look_up(w, key), *s;
 
-    if (old == NULL || old->kind != STORED_RESPONSE) {
+    if (old == NULL || old->head->kind != STORED_RESPONSE) {
         stored_release(old);
         return;
     }
@@ -562,6 +562,14 @@ static void everything_at_once(void **state)
 /* What is read, counted up and swapped loses no count, whoever comes in between. */
 enum { COUNTS = 2000 };
 
+static uint64_t counted(const struct stored *s)
+{
+    uint64_t n;
+
+    memcpy(&n, stored_list(s).p, sizeof n);
+    return n;
+}
+
 static void count_up(struct store_thread *t)
 {
     enum store_swap swapped;
@@ -572,12 +580,11 @@ static void count_up(struct store_thread *t)
         uint64_t n = 1;
 
         o.kind = STORED_VARY;
-        o.prepared_bytes = sizeof n;
+        if (old != NULL)
+            n += counted(old);
+        o.list = (struct bytes){(const char *)&n, sizeof n};
         struct stored *s = stored_create(t, &o, now_ms());
 
-        if (old != NULL)
-            n += *(uint64_t *)old->prepared;
-        *(uint64_t *)s->prepared = n;
         stored_finish_body(s, BODY_COMPLETE);
         sched_yield(); /* here others are to come in between */
         swapped = store_swap(t, s, old, now_ms());
@@ -615,7 +622,7 @@ static void swaps_lose_nothing(void **state)
     struct store_thread *t = store_thread_create(store);
     struct stored *s = store_peek(t, store_hash(store, keys[0].key.whole), keys[0].key.whole);
 
-    assert_int_equal(*(uint64_t *)s->prepared, THREADS * COUNTS);
+    assert_int_equal(counted(s), THREADS * COUNTS);
     stored_release(s);
     store_thread_destroy(t);
     store_destroy(store);

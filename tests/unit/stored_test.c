@@ -50,16 +50,20 @@ static struct stored *create(struct fixture *f, int64_t content_length)
 static void keeps_copies_of_what_it_is_given(void **state)
 {
     struct fixture *f = *state;
-    char name[] = "x-field", orig[] = "X-Field", value[] = "value", spec[] = "accept";
+    char name[] = "x-field", orig[] = "X-Field", value[] = "value";
+    char date[] = "Sun, 06 Nov 1994 08:49:37 GMT";
     struct field fields[] = {
-        {{name, 7}, orig, {value, 5}}, {{name, 7}, name, BYTES_NONE}, {{name, 7}, NULL, {value, 5}}};
+        {{name, 7}, orig, {value, 5}},
+        {{name, 7}, name, BYTES_NONE},
+        {{name, 7}, NULL, {value, 5}},
+        {BYTES_LIT("date"), "Date", {date, 29}},
+    };
     struct made_key m;
 
     make_key(&m, "/copied", NULL);
     struct stored_options o = options_for(f->store, &m);
-    o.spec = (struct bytes){spec, 6};
-    o.fields = (struct fields){fields, 3};
-    o.prepared_bytes = 33;
+    o.fields = (struct fields){fields, 4};
+    o.date = (struct wall_s){784111777};
     o.status = 203;
     o.with_cookie = true;
     o.content_length = 4;
@@ -70,22 +74,23 @@ static void keeps_copies_of_what_it_is_given(void **state)
 
     make_key(&again, "/copied", NULL);
     memset(m.buf, 'z', sizeof m.buf);
-    memset(name, 'z', 7), memset(orig, 'z', 7), memset(value, 'z', 5), memset(spec, 'z', 6);
-    assert_true(bytes_eq(s->key, again.key.whole));
+    memset(name, 'z', 7), memset(orig, 'z', 7), memset(value, 'z', 5), memset(date, 'z', 29);
+    assert_true(bytes_eq(stored_key(s), again.key.whole));
     assert_int_equal(s->key_url_n, again.key.url.n);
-    assert_true(bytes_eq(s->spec, BYTES_LIT("accept")));
-    assert_int_equal(stored_fields(s).n, 3);
-    assert_true(bytes_eq(s->fields[0].name, BYTES_LIT("x-field")));
-    assert_memory_equal(s->fields[0].orig_name, "X-Field", 7);
-    assert_true(bytes_eq(s->fields[0].value, BYTES_LIT("value")));
-    assert_memory_equal(s->fields[1].orig_name, "x-field", 7);
-    assert_int_equal(s->fields[1].value.n, 0);
-    assert_null(s->fields[2].orig_name);
-    assert_int_equal((uintptr_t)s->prepared % 16, 0);
-    for (int i = 0; i < 33; i++)
-        assert_int_equal(((char *)s->prepared)[i], 0);
-    assert_int_equal(s->status, 203);
-    assert_true(s->with_cookie && !s->with_authorization && !s->user_scope);
+    struct stored_view view;
+    struct fields kept = stored_fields(s, &view);
+
+    assert_int_equal(kept.n, 4);
+    assert_true(bytes_eq(kept.v[0].name, BYTES_LIT("x-field")));
+    assert_memory_equal(kept.v[0].orig_name, "X-Field", 7);
+    assert_true(bytes_eq(kept.v[0].value, BYTES_LIT("value")));
+    assert_memory_equal(kept.v[1].orig_name, "x-field", 7);
+    assert_int_equal(kept.v[1].value.n, 0);
+    assert_null(kept.v[2].orig_name);
+    assert_true(bytes_eq(kept.v[3].value, BYTES_LIT("Sun, 06 Nov 1994 08:49:37 GMT")));
+    assert_int_equal(stored_date(s).s, 784111777);
+    assert_int_equal(s->head->status, 203);
+    assert_true(s->head->with_cookie && !s->head->with_authorization && !s->head->user_scope);
     stored_release(s);
 }
 
@@ -121,8 +126,9 @@ static void inlines_up_to_the_bound(void **state)
     struct fixture *f = *state;
     struct stored *at = create(f, STORED_INLINE_MAX), *over = create(f, STORED_INLINE_MAX + 1);
 
-    assert_int_equal(at->first->capacity, STORED_INLINE_MAX);
-    assert_int_equal(over->first->capacity, 0);
+    assert_false(at->chunked);
+    assert_int_equal(at->capacity, STORED_INLINE_MAX);
+    assert_true(over->chunked);
     stored_release(at);
     stored_release(over);
 }
@@ -280,7 +286,7 @@ static void freshened(struct fixture *f, size_t bytes)
     stored_release(second);
     assert_int_equal(stored_body_state(third), BODY_COMPLETE);
     assert_int_equal(stored_length(third), bytes);
-    assert_int_equal(third->status, 299);
+    assert_int_equal(third->head->status, 299);
     assert_true(body_is_right(third));
     stored_release(third);
     assert_int_equal(used_bytes(f->store), 0);

@@ -202,8 +202,8 @@ static void tags_and_their_index_are_charged(void **state)
     (void)state;
     struct stored *s = make(f, "http://example.org/a", "", 0), *u = make(f, "http://example.org/a", "a b c d ", 0);
 
-    bare = s->charged;
-    tagged = u->charged;
+    bare = stored_weight(s);
+    tagged = stored_weight(u);
     assert_in_range(tagged - bare, 4 * sizeof(struct stored_tag) - 32, 4 * sizeof(struct stored_tag) + 64);
     stored_release(s);
     stored_release(u);
