@@ -25,16 +25,21 @@ void alloc_prepare(unsigned threads)
         MallocExtension_SetNumericProperty("tcmalloc.max_total_thread_cache_bytes", (threads + 1) * THREAD_CACHE_BYTES);
 }
 
+bool alloc_is_refused(size_t bytes)
+{
+    return fault != NULL && fault(bytes);
+}
+
 void *alloc_bytes(size_t bytes)
 {
-    if (fault != NULL && fault(bytes))
+    if (alloc_is_refused(bytes))
         return NULL;
     return malloc(bytes);
 }
 
 void *alloc_aligned(size_t alignment, size_t bytes)
 {
-    if (fault != NULL && fault(bytes))
+    if (alloc_is_refused(bytes))
         return NULL;
     return aligned_alloc(alignment, bytes);
 }

@@ -27,6 +27,9 @@ size_t alloc_cost(void *p);
 /* What it will cost at least, for making room beforehand. */
 size_t alloc_cost_of(size_t bytes);
 
+/* Asked by those that hand memory out in pieces. */
+bool alloc_is_refused(size_t bytes);
+
 /* `refuse` is asked before each allocation; true makes it fail. NULL: none (the default). */
 void alloc_set_fault(bool (*refuse)(size_t bytes));
 

@@ -16,12 +16,15 @@ struct store_thread;
 
 struct store *budget_store(const struct store_thread *t);
 
-/* Makes room, allocates and charges. *cost: what was charged, which is alloc_cost of the result. NULL: no room or no
- * memory. */
-void *budget_alloc(struct store_thread *t, size_t bytes, struct mono_ms now, size_t *cost) MUST_USE;
+/* Makes room, allocates and charges budget_cost of the result. NULL: no room or no memory. */
+void *budget_alloc(struct store_thread *t, size_t bytes, struct mono_ms now) MUST_USE;
 
 /* Allocates and charges whether there is room or not. NULL: no memory. */
-void *budget_alloc_over(struct store_thread *t, size_t bytes, size_t *cost) MUST_USE;
+void *budget_alloc_over(struct store_thread *t, size_t bytes) MUST_USE;
+
+/* Of what was allocated so; bytes: as it was then. Charged is what it really costs. */
+void budget_free(struct store *store, void *p, size_t bytes);
+size_t budget_cost(const void *p, size_t bytes);
 
 /* Charges without making room, for what cannot wait; the next who wants room makes it. */
 void budget_take(struct store *store, size_t bytes);

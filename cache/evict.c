@@ -34,33 +34,41 @@ void budget_return_lingering(struct store *store, size_t bytes)
         atomic_fetch_sub_explicit(&store->lingering, bytes, memory_order_relaxed);
 }
 
-void *budget_alloc(struct store_thread *t, size_t bytes, struct mono_ms now, size_t *cost)
+size_t budget_cost(const void *p, size_t bytes)
 {
-    size_t reserved = alloc_cost_of(bytes);
+    return slab_holds(bytes) ? slab_cost_of(bytes) : alloc_cost((void *)p);
+}
+
+void *budget_alloc_over(struct store_thread *t, size_t bytes)
+{
+    void *p = slab_holds(bytes) ? slabs_alloc(&t->store->slabs, bytes) : alloc_bytes(bytes);
+
+    if (p != NULL)
+        budget_take(t->store, budget_cost(p, bytes));
+    return p;
+}
+
+void *budget_alloc(struct store_thread *t, size_t bytes, struct mono_ms now)
+{
+    size_t reserved = slab_holds(bytes) ? slab_cost_of(bytes) : alloc_cost_of(bytes);
     void *p;
 
     if (!store_charge(t, reserved, now))
         return NULL;
-    p = alloc_bytes(bytes);
-    if (p == NULL) {
-        store_discharge(t, reserved);
-        return NULL;
-    }
-    *cost = alloc_cost(p);
-    budget_take(t->store, *cost);
-    budget_return(t->store, reserved);
+    p = budget_alloc_over(t, bytes);
+    store_discharge(t, reserved);
     return p;
 }
 
-void *budget_alloc_over(struct store_thread *t, size_t bytes, size_t *cost)
+void budget_free(struct store *store, void *p, size_t bytes)
 {
-    void *p = alloc_bytes(bytes);
+    size_t cost = budget_cost(p, bytes);
 
-    if (p == NULL)
-        return NULL;
-    *cost = alloc_cost(p);
-    budget_take(t->store, *cost);
-    return p;
+    if (slab_holds(bytes))
+        slabs_free(&store->slabs, p);
+    else
+        alloc_free(p);
+    budget_return(store, cost);
 }
 
 bool store_charge(struct store_thread *t, size_t bytes, struct mono_ms now)

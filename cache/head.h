@@ -49,8 +49,8 @@ struct head {
     struct store *store;
     struct head *next;
     uint64_t hash;
-    size_t cost;
-    size_t refs; /* the table's lock */
+    size_t bytes; /* of its allocation */
+    size_t refs;  /* the table's lock */
     size_t text_n;
     char text[]; /* all of the above that is constant */
 };

@@ -193,15 +193,14 @@ static struct head *head_create(struct store_thread *t, const struct stored_opti
                                 uint64_t hash, struct mono_ms now)
 {
     struct layout l = layout_of(o, text.n);
-    size_t cost;
-    struct head *h = budget_alloc(t, l.total, now, &cost);
+    struct head *h = budget_alloc(t, l.total, now);
 
     if (h == NULL)
         return NULL;
     memset(h, 0, sizeof *h);
     h->store = t->store;
     h->hash = hash;
-    h->cost = cost;
+    h->bytes = l.total;
     h->refs = 1;
     h->text_n = text.n;
     memcpy(h->text, text.p, text.n);
@@ -211,8 +210,7 @@ static struct head *head_create(struct store_thread *t, const struct stored_opti
 
 static void head_free(struct head *h)
 {
-    budget_return(h->store, h->cost);
-    alloc_free(h);
+    budget_free(h->store, h, h->bytes);
 }
 
 /* ---- the table ---- */

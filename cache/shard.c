@@ -135,7 +135,7 @@ bool shard_grow(struct store_thread *t, struct shard *shard, const struct stored
 
 static size_t own_weight(const struct stored *s)
 {
-    size_t cost = alloc_cost((struct stored *)s);
+    size_t cost = budget_cost(s, stored_bytes(s));
 
     return s->chunked ? cost + atomic_load_explicit(&stored_chunks(s)->charged, memory_order_relaxed) : cost;
 }

@@ -69,6 +69,7 @@ struct store *store_create(const struct store_options *options)
     }
     ck_epoch_init(&store->epoch);
     purge_log_init(&store->purges);
+    slabs_init(&store->slabs);
     head_table_init(&store->heads);
     pthread_mutex_init(&store->threads_lock, NULL);
     pthread_mutex_init(&store->resize_lock, NULL);
@@ -94,6 +95,7 @@ void store_destroy(struct store *store)
     for (size_t i = 0; i < shard_count(store); i++)
         shard_fini(&store->shards[i]);
     head_table_fini(&store->heads);
+    slabs_fini(&store->slabs);
     purge_log_fini(&store->purges);
     pthread_mutex_destroy(&store->threads_lock);
     pthread_mutex_destroy(&store->resize_lock);

@@ -17,6 +17,7 @@
 #include "cache/index.h"
 #include "cache/lru.h"
 #include "cache/purge_log.h"
+#include "cache/slab.h"
 #include "cache/store.h"
 #include "cache/tag_index.h"
 #include "cache/url_index.h"
@@ -74,6 +75,7 @@ struct store {
     uint64_t seed;
     _Atomic size_t limit;
     struct purge_log purges;
+    struct slabs slabs;
     struct head_table heads;
     ck_epoch_t epoch;
 

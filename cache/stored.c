@@ -3,7 +3,6 @@
 #include <assert.h>
 #include <string.h>
 
-#include "cache/alloc.h"
 #include "cache/budget.h"
 #include "cache/head_table.h"
 #include "cache/store.h"
@@ -177,12 +176,11 @@ static struct stored *create_with(struct store_thread *t, const struct stored_op
                                   bool chunked, size_t capacity, struct mono_ms now)
 {
     struct layout l = layout_of(o, head, chunked, capacity);
-    size_t cost;
     struct stored *s;
 
     if (l.total > UINT32_MAX)
         return NULL;
-    s = budget_alloc(t, l.total, now, &cost);
+    s = budget_alloc(t, l.total, now);
     if (s != NULL)
         stored_fill(s, o, head, &l);
     return s;
@@ -280,12 +278,11 @@ static void chunk_free(struct chunk *c)
     struct stored *s = c->owner;
     struct stored_chunks *body = stored_chunks(s);
     uint64_t length = stored_length(s), rest = length > c->start ? length - c->start : 0;
-    size_t cost = alloc_cost(c);
+    size_t bytes = sizeof *c + c->capacity;
 
     atomic_fetch_add_explicit(&body->gone, rest < c->capacity ? rest : c->capacity, memory_order_relaxed);
-    atomic_fetch_sub_explicit(&body->charged, cost, memory_order_relaxed);
-    alloc_free(c);
-    budget_return(s->head->store, cost);
+    atomic_fetch_sub_explicit(&body->charged, budget_cost(c, bytes), memory_order_relaxed);
+    budget_free(s->head->store, c, bytes);
 }
 
 static void chunk_retain(struct chunk *c)
@@ -317,12 +314,10 @@ static void destroy(struct stored *s)
 {
     const struct head *head = s->head;
     struct stored *body_of = s->chunked ? chunks_end(stored_chunks(s)) : NULL;
-    size_t cost = alloc_cost(s);
 
     if (s->place == PLACE_LEFT)
         budget_return_lingering(head->store, s->lingering);
-    budget_return(head->store, cost);
-    alloc_free(s);
+    budget_free(head->store, s, stored_bytes(s));
     head_release(head);
     stored_release(body_of);
 }
@@ -366,13 +361,13 @@ static size_t chunk_capacity(const struct stored *s, uint64_t start, size_t want
 static struct chunk *chunk_create(struct store_thread *t, struct stored *s, uint64_t start, size_t wanted,
                                   struct mono_ms now)
 {
-    size_t capacity = chunk_capacity(s, start, wanted), cost;
-    struct chunk *c = budget_alloc(t, sizeof *c + capacity, now, &cost);
+    size_t capacity = chunk_capacity(s, start, wanted), bytes = sizeof(struct chunk) + capacity;
+    struct chunk *c = budget_alloc(t, bytes, now);
 
     /* What is passed through has to get on, even if others fill the budget with what their clients do not read. Who
      * has read everything still holds the last chunk. */
     if (c == NULL && s->discarded && stored_body_bytes(s) <= STORED_CHUNK_MAX)
-        c = budget_alloc_over(t, sizeof *c + capacity, &cost);
+        c = budget_alloc_over(t, bytes);
     if (c == NULL)
         return NULL;
     atomic_init(&c->refs, 1);
@@ -381,7 +376,7 @@ static struct chunk *chunk_create(struct store_thread *t, struct stored *s, uint
     c->next = NULL;
     c->owner = s;
     c->embedded = false;
-    atomic_fetch_add_explicit(&stored_chunks(s)->charged, cost, memory_order_relaxed);
+    atomic_fetch_add_explicit(&stored_chunks(s)->charged, budget_cost(c, bytes), memory_order_relaxed);
     return c;
 }
 

@@ -255,6 +255,12 @@ static inline int64_t stored_idle_ms(const struct stored *s, struct mono_ms now)
     return (int32_t)((uint32_t)now.ms - used);
 }
 
+/* Of its allocation. */
+static inline size_t stored_bytes(const struct stored *s)
+{
+    return (size_t)s->body + s->capacity;
+}
+
 static inline struct stored_chunks *stored_chunks(const struct stored *s)
 {
     return (struct stored_chunks *)(s + 1);
