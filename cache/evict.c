@@ -117,7 +117,7 @@ static void expire_shard(struct store_thread *t, struct shard *shard, struct mon
         return;
     pthread_mutex_lock(&shard->lock);
     while (batch->count < max && batch->bytes < bytes && expiry_next(&shard->lists.expiry) <= now.ms)
-        shard_drop(t->store, shard, shard->lists.expiry.entries[0].s, batch);
+        shard_drop(t->store, shard, shard->lists.expiry.v[0], batch);
     pthread_mutex_unlock(&shard->lock);
     count(&t->expired, batch->count);
 }

@@ -7,36 +7,46 @@
 #include "cache/store_private.h"
 #include "cache/tsan.h"
 
-enum { TAG_SHIFT = 48, LOAD_PERCENT = INDEX_LOAD_PERCENT };
+enum { TAG_SHIFT = 48, BUCKET = 8, LINE = 64 };
 
-/* A map's bytes, with room in front for what its end needs. */
-struct map {
+/* A pointer, and above it the hash's upper bits; 0: none. */
+typedef _Atomic uint64_t word;
+
+struct index_map {
     ck_epoch_entry_t entry;
     struct store *store; /* NULL: not charged */
     size_t cost;
+    uint32_t buckets;
+    _Atomic uint32_t moves; /* counted before the old place of one that has been moved is written over */
+    word words[] __attribute__((aligned(LINE)));
 };
-_Static_assert(sizeof(struct map) % 16 == 0, "maps stay aligned");
 
-/* libck's allocator is given no context: the writer leaves it here. */
-static _Thread_local struct store_thread *writer;
-static _Thread_local bool refused;
-
-static void *map_malloc(size_t bytes)
+static size_t map_bytes(size_t buckets)
 {
-    struct map *m = alloc_bytes(sizeof *m + bytes);
-
-    if (m == NULL) {
-        refused = true;
-        return NULL;
-    }
-    m->store = writer == NULL ? NULL : writer->store;
-    m->cost = alloc_cost(m);
-    if (m->store != NULL)
-        budget_take(m->store, m->cost);
-    return m + 1;
+    return sizeof(struct index_map) + buckets * BUCKET * sizeof(word);
 }
 
-static void map_free_now(struct map *m)
+static size_t buckets_for(size_t slots)
+{
+    return (slots + BUCKET - 1) / BUCKET;
+}
+
+static struct index_map *map_create(struct store *store, size_t buckets)
+{
+    struct index_map *m = alloc_aligned(LINE, map_bytes(buckets));
+
+    if (m == NULL)
+        return NULL;
+    memset(m, 0, map_bytes(buckets));
+    m->store = store;
+    m->cost = alloc_cost(m);
+    m->buckets = (uint32_t)buckets;
+    if (store != NULL)
+        budget_take(store, m->cost);
+    return m;
+}
+
+static void map_free(struct index_map *m)
 {
     struct store *store = m->store;
     size_t cost = m->cost;
@@ -48,137 +58,235 @@ static void map_free_now(struct map *m)
 
 static void map_free_later(ck_epoch_entry_t *entry)
 {
-    struct map *m = (struct map *)(void *)((char *)entry - offsetof(struct map, entry));
+    struct index_map *m = (struct index_map *)(void *)((char *)entry - offsetof(struct index_map, entry));
 
     if (m->store != NULL)
         TSAN_ACQUIRE(&m->store->epoch);
-    map_free_now(m);
+    map_free(m);
 }
 
-static void map_free(void *p, size_t bytes, bool defer)
+static uint64_t word_of(const struct stored *s)
 {
-    struct map *m = (struct map *)p - 1;
+    assert((uintptr_t)s >> TAG_SHIFT == 0);
+    return (uintptr_t)s | s->hash >> TAG_SHIFT << TAG_SHIFT;
+}
 
-    (void)bytes;
-    if (!defer) {
-        map_free_now(m);
-        return;
+static struct stored *stored_of(uint64_t w)
+{
+    return (struct stored *)(uintptr_t)(w & (((uint64_t)1 << TAG_SHIFT) - 1));
+}
+
+static uint64_t load(const word *w)
+{
+    return atomic_load_explicit((word *)w, memory_order_acquire);
+}
+
+/* The hash's lower half alone: of the upper, the shard and the tag are made. */
+static uint32_t bucket_of(const struct index_map *m, uint32_t hash)
+{
+    return (uint32_t)((uint64_t)hash * m->buckets >> 32);
+}
+
+static word *first_bucket(struct index_map *m, uint64_t hash)
+{
+    return m->words + (size_t)bucket_of(m, (uint32_t)hash) * BUCKET;
+}
+
+/* Never the first: who has but one finds it full too often. */
+static word *second_bucket(struct index_map *m, uint64_t hash)
+{
+    uint32_t second = bucket_of(m, (uint32_t)hash * 0x9e3779b1u);
+
+    if (second == bucket_of(m, (uint32_t)hash))
+        second = second + 1 < m->buckets ? second + 1 : 0;
+    return m->words + (size_t)second * BUCKET;
+}
+
+static word *find_in(word *b, const struct index_key *key, struct stored **found)
+{
+    uint64_t tag = key->hash >> TAG_SHIFT;
+
+#pragma GCC unroll 8
+    for (unsigned i = 0; i < BUCKET; i++) {
+        uint64_t w = load(&b[i]);
+
+        if (__builtin_expect(w >> TAG_SHIFT != tag || w == 0, 1))
+            continue;
+        struct stored *s = stored_of(w);
+
+        /* Most likely it is the one: its key's text, which follows the struct, and its counters come along with the
+         * hash. */
+        __builtin_prefetch(s + 1);
+        __builtin_prefetch(&s->refs, 1);
+        if (s->hash == key->hash && bytes_eq(stored_key(s), key->key)) {
+            *found = s;
+            return &b[i];
+        }
     }
-    ck_pr_fence_memory(); /* as in store_retire */
-    ck_epoch_call(&writer->record, &m->entry, map_free_later);
+    return NULL;
 }
 
-static struct ck_malloc map_allocator = {.malloc = map_malloc, .free = map_free};
-
-/* Lowest bit: it is a key that is looked for, and no response. */
-#define IS_KEY ((uintptr_t)1)
-
-static const void *word_with(const void *p, uint64_t hash)
+static word *find(struct index_map *m, const struct index_key *key, struct stored **found)
 {
-    assert((uintptr_t)p >> TAG_SHIFT == 0);
-    return (const void *)((uintptr_t)p | (uintptr_t)(hash >> TAG_SHIFT) << TAG_SHIFT);
-}
+    word *at = find_in(first_bucket(m, key->hash), key, found);
 
-static const void *word_of(const struct stored *s)
-{
-    return word_with(s, s->hash);
-}
-
-static uintptr_t address_in(const void *word)
-{
-    return (uintptr_t)word & (((uintptr_t)1 << TAG_SHIFT) - 1);
-}
-
-static struct stored *stored_of(const void *word)
-{
-    return (struct stored *)address_in(word);
-}
-
-static struct index_key key_of(const void *word)
-{
-    uintptr_t address = address_in(word);
-    const struct stored *s = (const struct stored *)address;
-
-    if ((address & IS_KEY) != 0)
-        return *(const struct index_key *)(address - IS_KEY);
-    return (struct index_key){s->hash, stored_key(s)};
-}
-
-static unsigned long hash_word(const void *word, unsigned long seed)
-{
-    (void)seed;
-    return stored_of(word)->hash;
-}
-
-/* The table's own first, whose response is read only where the tags agree. */
-static bool compare_words(const void *word, const void *wanted_word)
-{
-    const struct stored *s = stored_of(word);
-
-    if (((uintptr_t)word ^ (uintptr_t)wanted_word) >> TAG_SHIFT != 0)
-        return false;
-    /* Most likely it is the one: its key's text, which follows the struct, and its counters come along with the hash.
-     */
-    __builtin_prefetch(s + 1);
-    __builtin_prefetch(&s->refs, 1);
-    TSAN_ACQUIRE(s);
-    struct index_key wanted = key_of(wanted_word);
-
-    return s->hash == wanted.hash && bytes_eq(stored_key(s), wanted.key);
-}
-
-bool index_init(struct index *x, size_t capacity)
-{
-    writer = NULL;
-    if (!ck_rhs_init(&x->table, CK_RHS_MODE_SPMC | CK_RHS_MODE_DIRECT | CK_RHS_MODE_READ_MOSTLY, hash_word,
-                     compare_words, &map_allocator, capacity, 0))
-        return false;
-    return ck_rhs_set_load_factor(&x->table, LOAD_PERCENT);
-}
-
-void index_fini(struct index *x)
-{
-    ck_rhs_destroy(&x->table);
+    return at != NULL ? at : find_in(second_bucket(m, key->hash), key, found);
 }
 
 struct stored *index_get(struct index *x, const struct index_key *key)
 {
-    const void *wanted = word_with((const char *)key + IS_KEY, key->hash);
-    const void *word = ck_rhs_get(&x->table, key->hash, wanted);
+    struct index_map *m = atomic_load_explicit(&x->map, memory_order_acquire);
+    struct stored *s;
+    uint32_t moves;
 
-    return word == NULL ? NULL : stored_of(word);
+    do {
+        moves = atomic_load_explicit(&m->moves, memory_order_acquire);
+        if (find(m, key, &s) != NULL)
+            return s;
+        /* it may have been moved from the second to the first in between */
+    } while (atomic_load_explicit(&m->moves, memory_order_acquire) != moves);
+    return NULL;
 }
 
-bool index_set(struct index *x, struct store_thread *t, struct stored *s, struct stored **previous)
+static word *empty_in(word *b, unsigned *n)
 {
-    void *word = NULL;
+    word *empty = NULL;
 
-    writer = t;
-    TSAN_RELEASE(s);
-    if (!ck_rhs_set(&x->table, s->hash, word_of(s), &word))
+    *n = 0;
+    for (unsigned i = 0; i < BUCKET; i++)
+        if (load(&b[i]) == 0) {
+            empty = &b[i];
+            ++*n;
+        }
+    return empty;
+}
+
+/* Makes a place in a full bucket, where one in it has room in its other. */
+static word *empty_by_moving(struct index_map *m, word *b)
+{
+    unsigned n;
+
+    for (unsigned i = 0; i < BUCKET; i++) {
+        uint64_t w = load(&b[i]), hash = stored_of(w)->hash;
+        word *first = first_bucket(m, hash), *to = empty_in(first != b ? first : second_bucket(m, hash), &n);
+
+        if (to == NULL)
+            continue;
+        atomic_store_explicit(to, w, memory_order_release);
+        atomic_fetch_add_explicit(&m->moves, 1, memory_order_acq_rel);
+        return &b[i];
+    }
+    return NULL;
+}
+
+static bool add(struct index_map *m, uint64_t w)
+{
+    uint64_t hash = stored_of(w)->hash;
+    word *first = first_bucket(m, hash), *second = second_bucket(m, hash), *to;
+    unsigned first_n, second_n;
+    word *first_empty = empty_in(first, &first_n), *second_empty = empty_in(second, &second_n);
+
+    to = first_n >= second_n ? first_empty : second_empty;
+    if (to == NULL)
+        to = empty_by_moving(m, first);
+    if (to == NULL)
+        to = empty_by_moving(m, second);
+    if (to != NULL)
+        atomic_store_explicit(to, w, memory_order_release);
+    return to != NULL;
+}
+
+/* Under the lock. */
+static struct index_map *map_of(const struct index *x)
+{
+    return atomic_load_explicit(&((struct index *)x)->map, memory_order_relaxed);
+}
+
+bool index_init(struct index *x, size_t slots)
+{
+    struct index_map *m = map_create(NULL, buckets_for(slots));
+
+    x->count = 0;
+    atomic_init(&x->map, m);
+    return m != NULL;
+}
+
+void index_fini(struct index *x)
+{
+    map_free(map_of(x));
+}
+
+size_t index_slots(const struct index *x)
+{
+    return (size_t)map_of(x)->buckets * BUCKET;
+}
+
+bool index_set(struct index *x, struct stored *s, struct stored **previous)
+{
+    const struct index_key key = {s->hash, stored_key(s)};
+    word *at = find(map_of(x), &key, previous);
+
+    if (at != NULL) {
+        atomic_store_explicit(at, word_of(s), memory_order_release);
+        return true;
+    }
+    *previous = NULL;
+    if (!add(map_of(x), word_of(s)))
         return false;
-    *previous = word == NULL ? NULL : stored_of(word);
+    x->count++;
     return true;
 }
 
 void index_remove(struct index *x, struct stored *s)
 {
-    const void *word = ck_rhs_remove(&x->table, s->hash, word_of(s));
+    const struct index_key key = {s->hash, stored_key(s)};
+    struct stored *found = NULL;
+    word *at = find(map_of(x), &key, &found);
 
-    assert(stored_of(word) == s);
+    assert(found == s);
+    atomic_store_explicit(at, 0, memory_order_release);
+    x->count--;
 }
 
-bool index_grow(struct index *x, struct store_thread *t, size_t capacity)
+static bool add_all(struct index_map *to, struct index_map *from)
 {
-    writer = t;
-    refused = false;
-    /* False also where the table has grown by itself already. */
-    return ck_rhs_grow(&x->table, capacity) || !refused;
+    for (size_t i = 0; i < (size_t)from->buckets * BUCKET; i++) {
+        uint64_t w = load(&from->words[i]);
+
+        if (w != 0 && !add(to, w))
+            return false;
+    }
+    return true;
 }
 
-size_t index_bytes(size_t capacity)
+/* With all of `from`; where one finds no place, a larger one. */
+static struct index_map *map_grow(struct index_map *from, struct store *store, size_t slots)
 {
-    enum { SLOT = 2 * sizeof(void *), MAP_HEAD = 5 * 1024 };
+    enum { TRIES = 8 };
 
-    return MAP_HEAD + capacity * SLOT;
+    for (unsigned i = 0; i < TRIES; i++, slots += slots / 8) {
+        struct index_map *grown = map_create(store, buckets_for(slots));
+
+        if (grown == NULL || add_all(grown, from))
+            return grown;
+        map_free(grown);
+    }
+    return NULL;
+}
+
+bool index_grow(struct index *x, struct store_thread *t, size_t slots)
+{
+    struct index_map *old = map_of(x), *grown = map_grow(old, t->store, slots);
+
+    if (grown == NULL)
+        return false;
+    atomic_store_explicit(&x->map, grown, memory_order_release);
+    ck_pr_fence_memory(); /* as in store_retire */
+    ck_epoch_call(&t->record, &old->entry, map_free_later);
+    return true;
+}
+
+size_t index_bytes(size_t slots)
+{
+    return map_bytes(buckets_for(slots));
 }

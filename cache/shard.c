@@ -3,48 +3,53 @@
 #include "cache/alloc.h"
 #include "cache/store_private.h"
 
-/* Three indices grow together: the table's slots give the measure. The one by tag grows by itself. */
-enum { SLOTS_MIN = 64, SLOTS_PER_CHAIN = 2 };
+/* Each of the indices grows by itself: by half, so that not much of it is empty. */
+enum { SLOTS_MIN = 64, CHAINS_MIN = 16, RESPONSES_PER_CHAIN = 4 };
 
-static size_t slots_usable(size_t slots)
+static size_t by_half(size_t n)
 {
-    return slots * INDEX_LOAD_PERCENT / 100;
+    return n + n / 2;
+}
+
+static struct stored **chains_alloc(size_t n)
+{
+    struct stored **chains = alloc_bytes(n * sizeof chains[0]);
+
+    if (chains != NULL)
+        memset(chains, 0, n * sizeof chains[0]);
+    return chains;
+}
+
+static bool lists_init(struct shard_lists *l)
+{
+    void *memory = alloc_bytes(expiry_bytes(SLOTS_MIN));
+
+    l->urls.chains = chains_alloc(CHAINS_MIN);
+    if (memory == NULL || l->urls.chains == NULL) {
+        alloc_free(memory);
+        alloc_free(l->urls.chains);
+        return false;
+    }
+    l->expiry = expiry_in(memory, SLOTS_MIN);
+    l->urls.size = CHAINS_MIN;
+    return true;
 }
 
 static void lists_free(struct shard_lists *l)
 {
-    alloc_free(l->expiry.entries);
+    alloc_free(l->expiry.v);
     alloc_free(l->urls.chains);
-}
-
-static bool lists_alloc(struct shard_lists *l, size_t slots)
-{
-    size_t entries = slots_usable(slots), chains = slots / SLOTS_PER_CHAIN;
-
-    *l = (struct shard_lists){.slots = slots};
-    l->expiry.entries = alloc_bytes(entries * sizeof l->expiry.entries[0]);
-    l->urls.chains = alloc_bytes(chains * sizeof l->urls.chains[0]);
-    if (l->expiry.entries == NULL || l->urls.chains == NULL) {
-        lists_free(l);
-        return false;
-    }
-    l->expiry.capacity = (uint32_t)entries;
-    l->urls.size = (uint32_t)chains;
-    memset(l->urls.chains, 0, chains * sizeof l->urls.chains[0]);
-    l->cost = alloc_cost(l->expiry.entries) + alloc_cost(l->urls.chains);
-    return true;
 }
 
 bool shard_init(struct shard *shard)
 {
     memset(shard, 0, sizeof *shard);
-    if (!lists_alloc(&shard->lists, SLOTS_MIN))
+    if (!lists_init(&shard->lists))
         return false;
     if (!index_init(&shard->index, SLOTS_MIN)) {
         lists_free(&shard->lists);
         return false;
     }
-    shard->lists.cost = 0;
     atomic_init(&shard->expiry_next_ms, EXPIRY_NEVER);
     pthread_mutex_init(&shard->lock, NULL);
     return true;
@@ -61,42 +66,57 @@ void shard_fini(struct shard *shard)
 void shard_empty(struct store *store, struct shard *shard)
 {
     while (shard->lists.expiry.count > 0) {
-        struct stored *s = shard->lists.expiry.entries[0].s;
+        struct stored *s = shard->lists.expiry.v[0];
 
         shard_take(store, shard, s);
         stored_release(s);
     }
 }
 
-static bool lists_are_full(struct shard *shard)
+static bool index_is_full(const struct shard *shard)
 {
-    return index_count(&shard->index) >= slots_usable(shard->lists.slots);
+    return shard->index.count >= index_usable(index_slots(&shard->index));
 }
 
-static size_t lists_growth_bytes(const struct shard *shard)
+static bool urls_are_full(const struct shard *shard)
 {
-    size_t slots = shard->lists.slots * 2;
-
-    return index_bytes(slots) + slots_usable(slots) * sizeof(struct expiry_entry) +
-           slots / SLOTS_PER_CHAIN * sizeof(struct stored *);
+    return shard->index.count >= (size_t)shard->lists.urls.size * RESPONSES_PER_CHAIN;
 }
 
-static bool lists_grow(struct store_thread *t, struct shard *shard)
+/* *cost: what is charged by now; the first allocation is not. */
+static void recharge(struct store *store, size_t *cost, size_t now)
 {
-    struct shard_lists *old = &shard->lists, grown;
+    budget_take(store, now);
+    budget_return(store, *cost);
+    *cost = now;
+}
 
-    if (!lists_alloc(&grown, old->slots * 2))
+static bool expiry_grow(struct store *store, struct shard_lists *l)
+{
+    struct expiry old = l->expiry;
+    size_t capacity = by_half(old.capacity);
+    void *memory = alloc_bytes(expiry_bytes(capacity));
+
+    if (memory == NULL)
         return false;
-    if (!index_grow(&shard->index, t, grown.slots)) {
-        lists_free(&grown);
+    l->expiry = expiry_in(memory, capacity);
+    expiry_move(&old, &l->expiry);
+    recharge(store, &l->expiry_cost, alloc_cost(memory));
+    alloc_free(old.v);
+    return true;
+}
+
+static bool urls_grow(struct store *store, struct shard_lists *l)
+{
+    struct url_index grown = {.size = l->urls.size * 2};
+
+    grown.chains = chains_alloc(grown.size);
+    if (grown.chains == NULL)
         return false;
-    }
-    expiry_move(&old->expiry, &grown.expiry);
-    url_index_move(&old->urls, &grown.urls);
-    budget_take(t->store, grown.cost);
-    budget_return(t->store, old->cost);
-    lists_free(old);
-    *old = grown;
+    url_index_move(&l->urls, &grown);
+    recharge(store, &l->urls_cost, alloc_cost(grown.chains));
+    alloc_free(l->urls.chains);
+    l->urls = grown;
     return true;
 }
 
@@ -117,20 +137,37 @@ static bool tags_grow(struct store_thread *t, struct shard *shard, uint32_t size
     return true;
 }
 
+static bool tags_are_full(const struct shard *shard, const struct stored *s)
+{
+    return tag_index_wanted(&shard->tags, s->ntags) != shard->tags.size;
+}
+
 bool shard_is_full(struct shard *shard, const struct stored *s)
 {
-    return lists_are_full(shard) || tag_index_wanted(&shard->tags, s->ntags) != shard->tags.size;
+    return index_is_full(shard) || expiry_is_full(&shard->lists.expiry) || urls_are_full(shard) ||
+           tags_are_full(shard, s);
 }
 
 size_t shard_growth_bytes(struct shard *shard, const struct stored *s)
 {
-    return lists_are_full(shard) ? lists_growth_bytes(shard)
-                                 : tag_index_wanted(&shard->tags, s->ntags) * sizeof shard->tags.chains[0];
+    if (index_is_full(shard))
+        return index_bytes(by_half(index_slots(&shard->index)));
+    if (expiry_is_full(&shard->lists.expiry))
+        return expiry_bytes(by_half(shard->lists.expiry.capacity));
+    if (urls_are_full(shard))
+        return shard->lists.urls.size * 2 * sizeof shard->lists.urls.chains[0];
+    return tag_index_wanted(&shard->tags, s->ntags) * sizeof shard->tags.chains[0];
 }
 
 bool shard_grow(struct store_thread *t, struct shard *shard, const struct stored *s)
 {
-    return lists_are_full(shard) ? lists_grow(t, shard) : tags_grow(t, shard, tag_index_wanted(&shard->tags, s->ntags));
+    if (index_is_full(shard))
+        return index_grow(&shard->index, t, by_half(index_slots(&shard->index)));
+    if (expiry_is_full(&shard->lists.expiry))
+        return expiry_grow(t->store, &shard->lists);
+    if (urls_are_full(shard))
+        return urls_grow(t->store, &shard->lists);
+    return tags_grow(t, shard, tag_index_wanted(&shard->tags, s->ntags));
 }
 
 static size_t own_weight(const struct stored *s)

@@ -289,7 +289,7 @@ static bool put(struct store_thread *t, struct shard *shard, struct stored *s, s
         return true;
     if (s->place == PLACE_LEFT || store_is_purged(t->store, s))
         return false;
-    if (!index_set(&shard->index, t, s, previous))
+    if (!index_set(&shard->index, s, previous))
         return false;
     if (*previous != NULL)
         shard_unlink(t->store, shard, *previous);

@@ -2,7 +2,7 @@
  * Stored responses, shared by all threads, inside a fixed budget of bytes.
  *
  * Moves references and counts bytes. Whether a response may be stored or reused is asked of policies/ beforehand.
- * Sharded by the key's hash: N shards, in each a ck_rhs that many read without a lock while one writer holds the
+ * Sharded by the key's hash: N shards, in each a table that many read without a lock while one writer holds the
  * shard's mutex, LRU lists (shared and user-scoped apart), an expiry index, an index by url and one by tag.
  *
  * Ownership  The store owns one reference to each stored response in it and gives it up through its epoch.

@@ -24,7 +24,6 @@
 
 enum {
     LRU_TOUCH_MS = 1000,
-    INDEX_LOAD_PERCENT = 75,
     RETIRED_MAX = 32, /* a thread polls its epoch at the latest after so many */
     BATCH_MAX = 64,   /* removed under a lock at once */
     LINGER_SHARE = 8, /* the part of the limit that evicted responses may occupy beside it until their readers go */
@@ -32,12 +31,11 @@ enum {
     CACHE_LINE = 128, /* two: the prefetcher fetches pairs */
 };
 
-/* What grows with the index. */
+/* What grows beside the index. */
 struct shard_lists {
     struct expiry expiry;
     struct url_index urls;
-    size_t slots; /* of the index, at least */
-    size_t cost;  /* charged */
+    size_t expiry_cost, urls_cost; /* charged */
 };
 
 struct shard {

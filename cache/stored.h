@@ -157,7 +157,7 @@ struct stored_options {
     bool no_body;           /* content_length is stated, and nothing comes: the answer to a HEAD */
 };
 
-enum { STORED_FIELDS_MAX = 2 * 256 + 1 };
+enum { STORED_FIELDS_MAX = 2 * 256 + 1 }; /* those of an answer and of the 304 that freshens it, and a Date */
 
 #define STORED_INLINE_MAX UINT16_MAX
 #define STORED_CHUNK_MAX (256 * 1024) /* a chunk's allocation */
