@@ -1,7 +1,7 @@
 """The program under test: its configuration written, started on free ports, watched, stopped and judged."""
+import itertools
 import json
 import os
-import random
 import re
 import shutil
 import signal
@@ -23,19 +23,38 @@ FAULTS = re.compile(
     r"ERROR: \w+Sanitizer|WARNING: \w+Sanitizer|SUMMARY: \w+Sanitizer|runtime error:|Assertion .* failed|assertion failed|"
     r"stack smashing|double free|corrupted|terminate called", re.I)
 
-# What no process may be caught by while it is starting: each test process looks for ports in a corner of its own.
-_ports = random.Random(os.getpid())
+# Between the choice of a port and its use nobody else may take it: each test process has ports of its own, as long as it
+# lives, over all that run on the machine.
+PORTS_FIRST, PORTS_EACH, PORTS_SHARES = 10000, 200, 110
+_ports = None
+
+
+def _own_ports():
+    for share in range(PORTS_SHARES):
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            claim.bind(f"\0weir-test-ports-{share}")
+        except OSError:
+            claim.close()
+            continue
+        first = PORTS_FIRST + share * PORTS_EACH
+        for port in itertools.cycle(range(first, first + PORTS_EACH)):
+            yield port
+    raise RuntimeError("all shares of ports are taken")
 
 
 def free_port():
-    while True:
-        port = _ports.randrange(10000, 32000)
+    global _ports
+    _ports = _ports or _own_ports()
+    for port in itertools.islice(_ports, PORTS_EACH):
         with socket.socket() as s:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 s.bind(("127.0.0.1", port))
             except OSError:
                 continue
             return port
+    raise RuntimeError("all ports are taken")
 
 
 def _scalar(value):
