@@ -301,10 +301,12 @@ static size_t range_find_host(struct wanted *wanted, uint32_t first, uint32_t en
 
 static size_t range_find(struct wanted *wanted, struct range range)
 {
+    const struct route_index *index = wanted->index;
     size_t found = ROUTE_NONE;
     if (range.n == 0)
         return found;
-    if (wanted->host.n > 0)
+    /* those with a host come first */
+    if (wanted->host.n > 0 && index->patterns[index->order[range.first]].host.n > 0)
         found = range_find_host(wanted, range.first, range.first + range.n, wanted->host);
     return found != ROUTE_NONE ? found : range_find_host(wanted, range.first, range.first + range.n, BYTES_NONE);
 }

@@ -123,7 +123,7 @@ enum { NOWHERE = UINT16_MAX };
 
 static size_t prepared_bytes(size_t nfields)
 {
-    return sizeof(struct prepared) + nfields * (sizeof(h2o_header_t) + sizeof(uint16_t));
+    return sizeof(struct prepared) + nfields * (sizeof(h2o_header_t) + sizeof(uint16_t) + sizeof(bool));
 }
 
 static void prepared_fill(const struct head *head, void *room)
@@ -135,6 +135,7 @@ static void prepared_fill(const struct head *head, void *room)
                        offsetof(h2o_iovec_t, len) == offsetof(struct bytes, n),
                    "a field's name is handed to libh2o in place");
     p->own_at = (uint16_t *)(void *)(p->headers + head->nfields);
+    p->in_not_modified = (bool *)(void *)(p->own_at + head->nfields);
     for (size_t i = 0; i < head->nfields; i++) {
         const struct field *f = &head->fields[i];
         const h2o_token_t *token = h2o_lookup_token(f->name.p, f->name.n);
@@ -148,6 +149,7 @@ static void prepared_fill(const struct head *head, void *room)
         /* For what calls itself MSIE libh2o writes `Cache-Control: private` in the place of a Vary that it knows. */
         if (token == H2O_TOKEN_VARY)
             token = NULL;
+        p->in_not_modified[p->nheaders] = conditional_in_not_modified(f->name);
         p->headers[p->nheaders++] = (h2o_header_t){
             .name = token != NULL ? (h2o_iovec_t *)&token->buf : (h2o_iovec_t *)&f->name,
             .orig_name = f->orig_name,
@@ -529,21 +531,44 @@ static void copy_not_modified_headers(struct request *r, struct stored *s)
 
     copy_headers(r, s);
     for (size_t i = 0; i < h->size; i++)
-        if (conditional_in_not_modified((struct bytes){h->entries[i].name->base, h->entries[i].name->len}))
+        if (prepared_of(s)->in_not_modified[i])
             h->entries[kept++] = h->entries[i];
     h->size = kept;
+}
+
+struct validators {
+    struct field v[2];
+    char date[HTTP_DATE_LEN + 1];
+};
+
+/* As much of a response as conditions of the request are about. */
+static struct fields validators_of(const struct stored *s, struct fields request, struct validators *v)
+{
+    const struct bytes etag = BYTES_LIT("etag"), modified = BYTES_LIT("last-modified"), date = BYTES_LIT("date");
+    size_t n = 1;
+
+    v->v[0] = (struct field){etag, NULL, stored_value(s, etag)};
+    v->v[1] = (struct field){modified, NULL, stored_value(s, modified)};
+    if (v->v[1].value.n > 0) {
+        n = 2;
+    } else if (fields_has(request, BYTES_LIT("if-modified-since"))) {
+        http_date_format(stored_date(s), v->date);
+        v->v[1] = (struct field){date, NULL, {v->date, HTTP_DATE_LEN}};
+        n = 2;
+    }
+    return (struct fields){v->v, n};
 }
 
 /* A client's conditions are weir's to judge where weir answers from what it keeps; what the origin answered to a
  * request that went alone has been judged by the origin. */
 static enum conditional judge(struct request *r, struct stored *s)
 {
-    struct stored_view view;
+    struct validators v;
 
     if (!conditional_is_asked(r->in.fields) || (s->head->status != 200 && s->head->status != 206) || r->alone ||
         !(r->in.get || r->in.head))
         return CONDITIONAL_SEND;
-    return conditional_judge(r->in.fields, stored_fields(s, &view), loop_wall(r->worker->loop));
+    return conditional_judge(r->in.fields, validators_of(s, r->in.fields, &v), loop_wall(r->worker->loop));
 }
 
 static void send_problem(struct request *r, int status, const char *detail, int retry_after_s);

@@ -14,7 +14,8 @@
  * fills in where the response's own values lie. */
 struct prepared {
     uint32_t nheaders;
-    uint16_t *own_at; /* to which header each of the response's own values belongs */
+    uint16_t *own_at;      /* to which header each of the response's own values belongs */
+    bool *in_not_modified; /* does a 304 carry it? of each header */
     h2o_header_t headers[];
 };
 
