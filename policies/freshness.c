@@ -256,6 +256,11 @@ enum reuse freshness_reuse(const struct lifetimes *l, int64_t age_ms)
     return REUSE_VALIDATE;
 }
 
+bool freshness_is_error(int status)
+{
+    return status == 500 || status == 502 || status == 503 || status == 504;
+}
+
 bool freshness_stale_if_error(const struct lifetimes *l, int64_t age_ms)
 {
     if (l->revalidate_always || l->must_revalidate)

@@ -83,6 +83,9 @@ enum reuse {
  * section 3). */
 enum reuse freshness_reuse(const struct lifetimes *l, int64_t age_ms);
 
+/* Is an answer with this status an origin's failure (RFC 5861 section 4): 500, 502, 503, 504? */
+bool freshness_is_error(int status);
+
 /* May it stand in for an origin that failed (RFC 5861 section 4)? */
 bool freshness_stale_if_error(const struct lifetimes *l, int64_t age_ms);
 

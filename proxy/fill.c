@@ -209,11 +209,6 @@ static void put_no_vary_marker(struct fill *fill, const struct answer *a)
         log_event(w->shared->log, CONF_LOG_DEBUG, "a marker was not stored");
 }
 
-static bool is_gateway_error(int status)
-{
-    return status == 500 || status == 502 || status == 503 || status == 504;
-}
-
 static bool may_stand_in(struct fill *fill)
 {
     if (fill->stale == NULL)
@@ -536,7 +531,7 @@ static void on_head(struct fetch *fetch, void *data, int status, struct fields f
     histogram_add(&fill->ask.route->counters->threads[w->index].origin, clock_us() - fill->sent_us);
     if (fill->ask.unsafe && status >= 200 && status < 400)
         invalidate(&fill->ask, fields, &fill->flight->born);
-    if (is_gateway_error(status) && may_stand_in(fill)) {
+    if (freshness_is_error(status) && may_stand_in(fill)) {
         hold_down(fill, retry_after_ms(fields));
         fill->flight->failure = FILL_ORIGIN_ERROR;
         fill->flight->failure_status = status;
