@@ -70,6 +70,7 @@ struct flight {
     struct bytes answer_key; /* under which the answer is stored; constant once `state` says that there is one */
     int failure;             /* proxy's own code */
     int failure_status;      /* of the origin's answer, where there was one */
+    int64_t retry_after_ms;  /* until the origin may be asked again, where it was not for its failures; 0: not known */
     bool validated;          /* a 304 freshened what was stored */
     int note;                /* proxy's own: why */
     struct fields withheld;  /* of the answer, for the leader alone: one block of its own, free()d with the flight */

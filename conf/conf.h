@@ -14,6 +14,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "policies/breaker.h"
 #include "policies/freshness.h"
 #include "policies/key.h"
 #include "policies/personal.h"
@@ -82,6 +83,7 @@ struct conf_backend {
     int64_t queue_timeout_ms;
     int64_t keepalive_ms;
     int64_t connect_ms, first_byte_ms, idle_ms, total_ms;
+    struct breaker_rules breaker;
     struct conf_mark mark;
 };
 

@@ -115,6 +115,13 @@ static void tell_and_end(struct fill *fill, enum flight_state state)
     fill_free(fill);
 }
 
+static void hold_down_for(struct fill *fill, int64_t ms)
+{
+    int64_t until_ms = loop_now(fill->ask.worker->loop).ms + ms;
+
+    atomic_store(&fill->stale->refresh_after, (uint32_t)((until_ms + REFRESH_STEP_MS - 1) / REFRESH_STEP_MS));
+}
+
 /* One failure holds back the next tries, for everybody who has this stale response. */
 static void hold_down(struct fill *fill, int64_t at_least_ms)
 {
@@ -123,11 +130,9 @@ static void hold_down(struct fill *fill, int64_t at_least_ms)
     int64_t delay = HOLD_DOWN_MS << (failures < 5 ? failures : 5);
 
     delay = delay < HOLD_DOWN_MAX_MS ? delay : HOLD_DOWN_MAX_MS;
-    delay = delay > at_least_ms ? delay : at_least_ms;
     if (failures < UINT8_MAX)
         atomic_store(&s->refresh_failures, (uint8_t)(failures + 1));
-    delay += REFRESH_STEP_MS - 1;
-    atomic_store(&s->refresh_after, (uint32_t)((loop_now(fill->ask.worker->loop).ms + delay) / REFRESH_STEP_MS));
+    hold_down_for(fill, delay > at_least_ms ? delay : at_least_ms);
 }
 
 static void fail(struct fill *fill, int failure, int status)
@@ -136,6 +141,16 @@ static void fail(struct fill *fill, int failure, int status)
         hold_down(fill, 0);
     fill->flight->failure = failure;
     fill->flight->failure_status = status;
+    tell_and_end(fill, FLIGHT_FAILED);
+}
+
+/* The origin was not asked at all: the next try may be made as soon as it may be. */
+static void refuse(struct fill *fill, int64_t retry_after_ms)
+{
+    if (fill->stale != NULL)
+        hold_down_for(fill, retry_after_ms > 0 ? retry_after_ms : HOLD_DOWN_MS);
+    fill->flight->failure = FETCH_BREAKER_OPEN;
+    fill->flight->retry_after_ms = retry_after_ms;
     tell_and_end(fill, FLIGHT_FAILED);
 }
 
@@ -787,8 +802,9 @@ static void on_done(struct fetch *fetch, void *data, enum fetch_end end)
 {
     struct fill *fill = data;
 
-    (void)fetch;
-    if (fill->response == NULL)
+    if (end == FETCH_BREAKER_OPEN)
+        refuse(fill, fetch_retry_after_ms(fetch));
+    else if (fill->response == NULL)
         fail(fill, (int)end, 0);
     else if (fill->freshened || (end == FETCH_OK && append_what_was_there(fill)))
         finish(fill);

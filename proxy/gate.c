@@ -20,6 +20,7 @@ struct backend {
     enum conf_balance balance;
     unsigned max_connections, queue_size;
     struct gate_limits limits;
+    struct breaker_rules breaker;
     struct gate_link line; /* tickets that wait */
     unsigned waiting, in_flight;
 };
@@ -73,6 +74,7 @@ static struct server *server_create(struct backend *backend, const struct conf_s
         .verify = conf->tls_verify,
         .refs = 1,
     };
+    breaker_reset(&s->breaker);
     link_init(&s->pools);
     link_init(&s->idle);
     return s;
@@ -276,9 +278,24 @@ void gate_pool_expire(struct gate_pool *pool, struct mono_ms now)
 
 enum { AVOIDED_TOO = 1, REFUSED_TOO = 2 };
 
+static bool is_shut(const struct server *s, int64_t now_ms)
+{
+    return !breaker_admits(&s->breaker, (struct mono_ms){now_ms});
+}
+
+static bool all_shut(const struct backend *b, int64_t now_ms)
+{
+    for (size_t i = 0; i < b->nservers; i++)
+        if (!is_shut(b->servers[i], now_ms))
+            return false;
+    return true;
+}
+
+/* A breaker is never passed by, whatever else there is to choose from. */
 static bool may_take(const struct server *s, const struct gate_ticket *ticket, int wide, int64_t now_ms)
 {
-    return ((wide & REFUSED_TOO) || s != ticket->refused) && ((wide & AVOIDED_TOO) || s->avoid_until_ms <= now_ms);
+    return !is_shut(s, now_ms) && ((wide & REFUSED_TOO) || s != ticket->refused) &&
+           ((wide & AVOIDED_TOO) || s->avoid_until_ms <= now_ms);
 }
 
 /* How wide the choice must be for there to be any server at all, whether it has room or not. */
@@ -327,19 +344,22 @@ static struct server *pick(struct backend *b, const struct gate_ticket *ticket, 
 
 /* Slots and the line */
 
-static void grant(struct gate_ticket *ticket, struct server *s)
+static void grant(struct gate_ticket *ticket, struct server *s, int64_t now_ms)
 {
     ticket->server = s;
+    if (s->backend->breaker.minimum > 0)
+        ticket->pass = breaker_begin(&s->breaker, (struct mono_ms){now_ms});
     s->refs++;
     s->in_flight++;
     s->backend->in_flight++;
     expect(ticket);
 }
 
-static void give_back(struct gate_ticket *ticket)
+static void give_back(struct gate_ticket *ticket, int64_t now_ms)
 {
     struct server *s = ticket->server;
     expect_no_more(ticket);
+    breaker_end(&s->breaker, &s->backend->breaker, &ticket->pass, BREAKER_NO_VERDICT, (struct mono_ms){now_ms});
     ticket->server = NULL;
     s->in_flight--;
     s->backend->in_flight--;
@@ -369,6 +389,31 @@ static bool has_room(const struct backend *b)
     return false;
 }
 
+static int64_t shut_ms(const struct backend *b, int64_t now_ms)
+{
+    int64_t least_ms = INT64_MAX;
+
+    for (size_t i = 0; i < b->nservers; i++) {
+        int64_t wait_ms = breaker_wait_ms(&b->servers[i]->breaker, (struct mono_ms){now_ms});
+        if (wait_ms < least_ms)
+            least_ms = wait_ms;
+    }
+    return least_ms;
+}
+
+/* Nobody waits for servers that are left alone. */
+static void clear_line_if_shut(struct backend *b, int64_t now_ms)
+{
+    if (b->waiting == 0 || !all_shut(b, now_ms))
+        return;
+    while (b->waiting > 0) {
+        struct gate_ticket *ticket = OF(struct gate_ticket, link, b->line.next);
+        out_of_line(ticket);
+        ticket->shut_ms = shut_ms(b, now_ms);
+        loop_post(ticket->loop, &ticket->granted);
+    }
+}
+
 /* In order; but one that no server with room will do for holds up nobody else. All that no server has refused are
  * alike.
  */
@@ -387,9 +432,16 @@ static void serve_line(struct backend *b, int64_t now_ms)
             continue;
         }
         out_of_line(ticket);
-        grant(ticket, s);
+        grant(ticket, s, now_ms);
         loop_post(ticket->loop, &ticket->granted);
     }
+    clear_line_if_shut(b, now_ms);
+}
+
+static enum gate_answer shut_out(struct gate_ticket *ticket, int64_t now_ms)
+{
+    ticket->shut_ms = shut_ms(ticket->backend, now_ms);
+    return GATE_SHUT;
 }
 
 enum gate_answer gate_enter(struct gate_ticket *ticket, struct backend *b, struct mono_ms now)
@@ -400,27 +452,46 @@ enum gate_answer gate_enter(struct gate_ticket *ticket, struct backend *b, struc
     ticket->backend = b;
     ticket->server = NULL;
     ticket->refused = NULL;
+    ticket->pass = (struct breaker_pass){.era = 0};
     ticket->waits = false;
     pthread_mutex_lock(&b->lock);
     ticket->limits = b->limits;
     serve_line(b, now.ms);
     if ((s = pick(b, ticket, now.ms)) != NULL) /* then none of those who wait could use it */
-        grant(ticket, s);
+        grant(ticket, s, now.ms);
+    else if (all_shut(b, now.ms))
+        answer = shut_out(ticket, now.ms);
     else if (b->waiting >= b->queue_size)
         answer = GATE_FULL;
     else {
         into_line(ticket, false);
         answer = GATE_WAITS;
     }
+    clear_line_if_shut(b, now.ms);
     pthread_mutex_unlock(&b->lock);
     return answer;
+}
+
+struct breaker_news gate_judge(struct gate_ticket *ticket, enum breaker_verdict verdict, struct mono_ms now)
+{
+    struct backend *b = ticket->backend;
+    struct breaker_news news = {.change = BREAKER_UNCHANGED};
+
+    if (ticket->pass.era == 0)
+        return news;
+    pthread_mutex_lock(&b->lock);
+    news = breaker_end(&ticket->server->breaker, &b->breaker, &ticket->pass, verdict, now);
+    if (news.change != BREAKER_UNCHANGED)
+        serve_line(b, now.ms);
+    pthread_mutex_unlock(&b->lock);
+    return news;
 }
 
 void gate_leave(struct gate_ticket *ticket, struct mono_ms now)
 {
     struct backend *b = ticket->backend;
     pthread_mutex_lock(&b->lock);
-    give_back(ticket);
+    give_back(ticket, now.ms);
     serve_line(b, now.ms);
     pthread_mutex_unlock(&b->lock);
 }
@@ -436,10 +507,10 @@ bool gate_abandon(struct gate_ticket *ticket)
     return waited;
 }
 
-static bool has_other(const struct backend *b, const struct server *than)
+static bool has_other(const struct backend *b, const struct server *than, int64_t now_ms)
 {
     for (size_t i = 0; i < b->nservers; i++)
-        if (b->servers[i] != than)
+        if (b->servers[i] != than && !is_shut(b->servers[i], now_ms))
             return true;
     return false;
 }
@@ -453,12 +524,14 @@ enum gate_answer gate_again(struct gate_ticket *ticket, bool unreachable, struct
     if (unreachable)
         ticket->server->avoid_until_ms = now.ms + GATE_AVOID_MS;
     ticket->refused = ticket->server;
-    bool other = has_other(b, ticket->server);
-    give_back(ticket);
+    bool other = has_other(b, ticket->server, now.ms);
+    give_back(ticket, now.ms);
     struct server *s = other || !unreachable ? pick(b, ticket, now.ms) : NULL;
     if (s != NULL) {
-        grant(ticket, s);
+        grant(ticket, s, now.ms);
         answer = GATE_GRANTED;
+    } else if (all_shut(b, now.ms)) {
+        answer = shut_out(ticket, now.ms);
     } else if (!other && unreachable) {
         answer = GATE_NO_OTHER;
     } else {
@@ -489,15 +562,26 @@ struct backends *backends_create(void)
     return all;
 }
 
-/* When the next avoidance ends after `now`. */
-static int64_t avoidance_end_ms(const struct backend *b, int64_t now_ms)
+static int64_t sooner_ms(int64_t a_ms, int64_t b_ms)
 {
-    int64_t end_ms = INT64_MAX;
+    return a_ms < b_ms ? a_ms : b_ms;
+}
 
-    for (size_t i = 0; i < b->nservers; i++)
-        if (b->servers[i]->avoid_until_ms > now_ms && b->servers[i]->avoid_until_ms < end_ms)
-            end_ms = b->servers[i]->avoid_until_ms;
-    return end_ms;
+/* When, after `now`, the next server that is left alone may be chosen again. */
+static int64_t next_return_ms(const struct backend *b, int64_t now_ms)
+{
+    int64_t at_ms = INT64_MAX;
+
+    for (size_t i = 0; i < b->nservers; i++) {
+        const struct server *s = b->servers[i];
+        int64_t wait_ms = breaker_wait_ms(&s->breaker, (struct mono_ms){now_ms});
+
+        if (s->avoid_until_ms > now_ms)
+            at_ms = sooner_ms(at_ms, s->avoid_until_ms);
+        if (wait_ms > 0)
+            at_ms = sooner_ms(at_ms, now_ms + wait_ms);
+    }
+    return at_ms;
 }
 
 int64_t backends_serve(struct backends *all, struct mono_ms now)
@@ -508,10 +592,8 @@ int64_t backends_serve(struct backends *all, struct mono_ms now)
     for (struct backend *b = all->first; b != NULL; b = b->next) {
         pthread_mutex_lock(&b->lock);
         serve_line(b, now.ms);
-        int64_t end_ms = avoidance_end_ms(b, now.ms);
+        next_ms = sooner_ms(next_ms, next_return_ms(b, now.ms));
         pthread_mutex_unlock(&b->lock);
-        if (end_ms < next_ms)
-            next_ms = end_ms;
     }
     pthread_mutex_unlock(&all->lock);
     return next_ms;
@@ -589,11 +671,25 @@ static void change_servers(struct backend *b, const struct conf_backend *conf)
     b->nservers = conf->nservers;
 }
 
-struct backend *backends_apply(struct backends *all, const struct conf_backend *conf)
+/* What was counted by other rules is worth nothing. */
+static void change_breaker(struct backend *b, const struct breaker_rules *rules)
+{
+    if (breaker_rules_same(&b->breaker, rules))
+        return;
+    b->breaker = *rules;
+    for (size_t i = 0; i < b->nservers; i++)
+        breaker_reset(&b->servers[i]->breaker);
+}
+
+static struct mono_ms clock_now(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
+    return (struct mono_ms){now.tv_sec * INT64_C(1000) + now.tv_nsec / 1000000};
+}
 
+struct backend *backends_apply(struct backends *all, const struct conf_backend *conf)
+{
     pthread_mutex_lock(&all->lock);
     struct backend *b = find_or_create(all, conf->name);
     pthread_mutex_lock(&b->lock);
@@ -605,21 +701,25 @@ struct backend *backends_apply(struct backends *all, const struct conf_backend *
                                      .first_byte_ms = conf->first_byte_ms,
                                      .idle_ms = conf->idle_ms,
                                      .total_ms = conf->total_ms,
-                                     .keepalive_ms = conf->keepalive_ms};
+                                     .keepalive_ms = conf->keepalive_ms,
+                                     .open_ms = conf->breaker.minimum > 0 ? conf->breaker.open_ms : 0};
     change_servers(b, conf);
-    serve_line(b, now.tv_sec * INT64_C(1000) + now.tv_nsec / 1000000);
+    change_breaker(b, &conf->breaker);
+    serve_line(b, clock_now().ms);
     pthread_mutex_unlock(&b->lock);
     pthread_mutex_unlock(&all->lock);
     return b;
 }
 
-/* Under the lock. Up while any server is; a server that nobody has asked yet says nothing. */
-static const char *state_word(const struct backend *b)
+/* Under the lock. Up while any server is: not one whose breaker is open, whatever came of its last connection. A server
+ * that nobody has asked yet says nothing. */
+static const char *state_word(const struct backend *b, struct mono_ms now)
 {
     bool down = false;
 
     for (size_t i = 0; i < b->nservers; i++) {
-        int reached = atomic_load_explicit(&b->servers[i]->reached, memory_order_relaxed);
+        bool open = breaker_state(&b->servers[i]->breaker, now) == BREAKER_OPEN;
+        int reached = open ? REACHED_NO : atomic_load_explicit(&b->servers[i]->reached, memory_order_relaxed);
 
         if (reached == REACHED_YES)
             return "up";
@@ -628,16 +728,40 @@ static const char *state_word(const struct backend *b)
     return down ? "down" : "unknown";
 }
 
+/* Under the lock: the worst of its servers'. */
+static const char *breaker_word(const struct backend *b, struct mono_ms now)
+{
+    static const char *const words[] = {
+        [BREAKER_CLOSED] = "closed", [BREAKER_HALF_OPEN] = "half-open", [BREAKER_OPEN] = "open"};
+    enum breaker_state worst = BREAKER_CLOSED;
+
+    for (size_t i = 0; i < b->nservers; i++) {
+        enum breaker_state state = breaker_state(&b->servers[i]->breaker, now);
+
+        if (state > worst)
+            worst = state;
+    }
+    return b->breaker.minimum > 0 ? words[worst] : "off";
+}
+
 void backend_figures(struct backend *b, struct backend_figures *out)
 {
+    struct mono_ms now = clock_now();
+
     pthread_mutex_lock(&b->lock);
     *out = (struct backend_figures){.name = b->name,
-                                    .state = state_word(b),
+                                    .state = state_word(b, now),
+                                    .breaker = breaker_word(b, now),
                                     .in_flight = b->in_flight,
                                     .queued = b->waiting,
                                     .requests = atomic_load_explicit(&b->requests, memory_order_relaxed),
                                     .failures = atomic_load_explicit(&b->failures, memory_order_relaxed)};
     pthread_mutex_unlock(&b->lock);
+}
+
+const char *gate_backend_name(const struct backend *backend)
+{
+    return backend->name;
 }
 
 struct server *gate_server(struct backend *backend, size_t index)

@@ -106,7 +106,7 @@ static json_t *backend_json(const struct conf_backend *conf, struct backend *bac
 
     backend_figures(backend, &f);
     return json_pack("{s:s, s:s, s:I, s:I, s:s}", "backend", conf->name, "state", f.state, "in_flight",
-                     (json_int_t)f.in_flight, "queued", (json_int_t)f.queued, "breaker", "off");
+                     (json_int_t)f.in_flight, "queued", (json_int_t)f.queued, "breaker", f.breaker);
 }
 
 static json_t *backends_json(const struct snapshot *s)

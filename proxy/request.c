@@ -228,7 +228,13 @@ static bool may_stand_in(struct request *r)
     return freshness_stale_if_error(&lifetimes, age_of(r, r->stale));
 }
 
-static void respond_failure(struct request *r, int failure)
+/* Whole seconds, so that who keeps to them does not come too early. */
+static int retry_after_s(int64_t ms)
+{
+    return ms > 1000 ? (int)((ms + 999) / 1000) : 1;
+}
+
+static void respond_failure(struct request *r, int failure, int64_t retry_after_ms)
 {
     const char *detail;
 
@@ -238,6 +244,10 @@ static void respond_failure(struct request *r, int failure)
         return;
     case FETCH_QUEUE_TIMEOUT:
         respond_problem(r, 503, "no connection to the backend became free in time", 1);
+        return;
+    case FETCH_BREAKER_OPEN:
+        respond_problem(r, 503, "the backend fails too often and is left alone for a while",
+                        retry_after_s(retry_after_ms));
         return;
     case FETCH_TIMEOUT:
         respond_problem(r, 504, "the backend did not answer in time", -1);
@@ -264,6 +274,7 @@ static void respond_failure(struct request *r, int failure)
 static void on_failed(struct request *r, struct flight *f)
 {
     int failure = f->failure, status = f->failure_status;
+    int64_t retry_after_ms = f->retry_after_ms;
 
     r->status.collapsed = !r->waiter.leader;
     if (status != 0)
@@ -276,7 +287,7 @@ static void on_failed(struct request *r, struct flight *f)
     else if (failure == FILL_ORIGIN_ERROR)
         restart(r); /* the origin's error was swallowed for those who hold a stale response: this request does not */
     else
-        respond_failure(r, failure);
+        respond_failure(r, failure, retry_after_ms);
 }
 
 static struct bytes build_variant(struct request *r, struct bytes primary, struct bytes spec)
@@ -348,7 +359,7 @@ static bool comes_too_late(struct request *r, struct stored *s)
     if (may_stand_in(r))
         respond_stale(r, r->stale, "stale-if-error");
     else
-        respond_failure(r, FETCH_TRUNCATED);
+        respond_failure(r, FETCH_TRUNCATED, 0);
     return true;
 }
 

@@ -4,12 +4,15 @@
 #include <h2o.h>
 #include <stdlib.h>
 
+#include "policies/freshness.h"
+#include "proxy/log.h"
 #include "proxy/pool.h"
 
 struct upstream {
     struct loop *loop;
     struct backends *backends;
-    struct timer avoidance; /* the end of one that this thread began */
+    struct log *log;       /* may be NULL */
+    struct timer comeback; /* of a server that has been left alone since this thread met its failure */
     struct pools pools;
     h2o_linklist_t fetches, todo;
     struct message on_todo;
@@ -34,11 +37,13 @@ struct fetch {
 
     enum phase phase;
     int64_t phase_due_ms, total_due_ms, armed_ms;
+    int64_t proven_ms; /* when an answer to a breaker's probe that still goes on is a success */
     struct timer timer;
 
     unsigned sent_here; /* times that t has sent it */
     bool recount;       /* the attempt before this one was counted, but met a dead connection and nobody */
     bool retried, twice, stale, refused, paused, cancelled, safe;
+    bool held_back; /* has been paused at least once */
     enum fetch_end end;
 
     /* the request; all in `memory` */
@@ -60,6 +65,8 @@ const char *fetch_end_word(enum fetch_end e)
         return "queue_full";
     case FETCH_QUEUE_TIMEOUT:
         return "queue_timeout";
+    case FETCH_BREAKER_OPEN:
+        return "breaker_open";
     case FETCH_CONNECT:
         return "connect";
     case FETCH_RESET:
@@ -187,9 +194,14 @@ static struct fetch *fetch_create(const struct fetch_request *request)
 
 /* Deadlines: one timer, moved only when it would be late */
 
-static int64_t due_ms(const struct fetch *f)
+static int64_t deadline_ms(const struct fetch *f)
 {
     return f->phase_due_ms < f->total_due_ms ? f->phase_due_ms : f->total_due_ms;
+}
+
+static int64_t due_ms(const struct fetch *f)
+{
+    return f->proven_ms < deadline_ms(f) ? f->proven_ms : deadline_ms(f);
 }
 
 static void set_timer(struct fetch *f)
@@ -226,6 +238,85 @@ static void put_off(struct fetch *f, enum todo what)
         return;
     up->todo_deferred = true;
     loop_defer(up->loop, &up->on_todo);
+}
+
+/* What it says of its server */
+
+/* Somebody may wait for a server that is left alone until then. */
+static void come_back_in(struct upstream *up, int64_t ms)
+{
+    if (!timer_armed(&up->comeback) || up->comeback.due_ms > loop_now(up->loop).ms + ms)
+        timer_arm(up->loop, &up->comeback, ms);
+}
+
+static void log_change(const struct fetch *f, const struct breaker_news *news)
+{
+    const char *name = gate_backend_name(f->ticket.backend), *url = f->ticket.server->url;
+
+    if (f->up->log == NULL)
+        return;
+    switch (news->change) {
+    case BREAKER_UNCHANGED:
+        return;
+    case BREAKER_OPENS:
+        log_event(f->up->log, CONF_LOG_WARN, "backend %s: breaker open for %s: %u of %u exchanges failed", name, url,
+                  news->counted.failed, news->counted.all);
+        return;
+    case BREAKER_OPENS_AGAIN:
+        log_event(f->up->log, CONF_LOG_DEBUG, "backend %s: breaker stays open for %s: it still fails", name, url);
+        return;
+    case BREAKER_CLOSES:
+        log_event(f->up->log, CONF_LOG_INFO, "backend %s: breaker closed for %s: it answers again", name, url);
+        return;
+    }
+}
+
+static void report(struct fetch *f, enum breaker_verdict verdict)
+{
+    struct breaker_news news = gate_judge(&f->ticket, verdict, loop_now(f->up->loop));
+
+    if (news.change == BREAKER_UNCHANGED)
+        return;
+    log_change(f, &news);
+    if (news.change != BREAKER_CLOSES)
+        come_back_in(f->up, f->ticket.limits.open_ms);
+}
+
+/* Some errors are known for what they are by their head. Of a long answer to a probe the end need not be waited for. */
+static void report_head(struct fetch *f)
+{
+    if (freshness_is_error(f->t->head.status)) {
+        report(f, BREAKER_FAILURE);
+    } else if (f->ticket.pass.probe) {
+        f->proven_ms = after_ms(f, f->ticket.limits.open_ms);
+        set_timer(f);
+    }
+}
+
+/* Servers may close what is idle, just when it is used; and what a slow reader took of the total time is not theirs. */
+static bool is_to_blame(const struct fetch *f, enum fetch_end end)
+{
+    if (end == FETCH_RESET && f->t->reused && f->t->head.bytes == 0)
+        return false;
+    return !(end == FETCH_TIMEOUT && f->held_back && loop_now(f->up->loop).ms >= f->total_due_ms);
+}
+
+static void report_if_proven(struct fetch *f)
+{
+    if (loop_now(f->up->loop).ms < f->proven_ms)
+        return;
+    f->proven_ms = NEVER_MS;
+    report(f, BREAKER_SUCCESS);
+}
+
+static void report_end(struct fetch *f, enum fetch_end end)
+{
+    if (f->t == NULL) /* nobody was asked */
+        return;
+    if (end == FETCH_OK)
+        report(f, BREAKER_SUCCESS);
+    else if (is_to_blame(f, end))
+        report(f, BREAKER_FAILURE);
 }
 
 /* Ends */
@@ -265,6 +356,7 @@ static void drop_and_free(struct fetch *f)
 
 static void finish(struct fetch *f, enum fetch_end end)
 {
+    report_end(f, end);
     if (end != FETCH_OK)
         gate_count_failure(f->ticket.backend);
     bool mine = drop(f);
@@ -346,14 +438,15 @@ static void go_on(struct fetch *f, enum gate_answer answer, enum fetch_end end)
         return;
     case GATE_FULL:
     case GATE_NO_OTHER:
+    case GATE_SHUT:
         finish(f, end);
         return;
     }
 }
 
-static void on_avoidance_end(struct timer *timer)
+static void on_comeback(struct timer *timer)
 {
-    struct upstream *up = OF(struct upstream, avoidance, timer);
+    struct upstream *up = OF(struct upstream, comeback, timer);
 
     loop_refresh(up->loop);
     int64_t now_ms = loop_now(up->loop).ms, next_ms = backends_serve(up->backends, loop_now(up->loop));
@@ -383,12 +476,13 @@ static void ended_with(struct fetch *f, enum fetch_end end)
         finish(f, end);
         return;
     }
+    report_end(f, end);
     f->retried = true;
     if (!unreachable && f->t->reused)
         met_dead_connection(f);
     drop_transfer(f);
-    if (unreachable && !timer_armed(&f->up->avoidance))
-        timer_arm(f->up->loop, &f->up->avoidance, GATE_AVOID_MS);
+    if (unreachable)
+        come_back_in(f->up, GATE_AVOID_MS);
     go_on(f, gate_again(&f->ticket, unreachable, loop_now(f->up->loop)), end);
 }
 
@@ -487,6 +581,7 @@ static size_t on_head_line(char *p, size_t size, size_t n, void *data)
     if (is_until_close(t))
         transfer_until_close(t);
     enter_phase(f, PHASE_BODY, f->ticket.limits.idle_ms);
+    report_head(f);
     f->cb->head(f, f->data, t->head.status, answer_head_fields(&t->head), t->head.content_length);
     return f->cancelled ? CURL_WRITEFUNC_ERROR : n;
 }
@@ -509,7 +604,7 @@ static size_t on_body(char *p, size_t size, size_t n, void *data)
     }
     if (f->cancelled)
         return CURL_WRITEFUNC_ERROR;
-    f->paused = true;
+    f->paused = f->held_back = true;
     f->phase_due_ms = NEVER_MS;
     return CURL_WRITEFUNC_PAUSE;
 }
@@ -542,7 +637,8 @@ static void on_due(struct timer *timer)
     struct fetch *f = OF(struct fetch, timer, timer);
 
     loop_refresh(f->up->loop);
-    if (loop_now(f->up->loop).ms < due_ms(f)) {
+    if (loop_now(f->up->loop).ms < deadline_ms(f)) {
+        report_if_proven(f);
         set_timer(f);
         return;
     }
@@ -565,7 +661,10 @@ static void on_granted(struct message *m)
     }
     f->phase = PHASE_BEGIN;
     f->phase_due_ms = NEVER_MS;
-    put_off(f, TODO_BEGIN);
+    if (f->ticket.server == NULL)
+        finish(f, FETCH_BREAKER_OPEN);
+    else
+        put_off(f, TODO_BEGIN);
 }
 
 static void do_todo(struct fetch *f)
@@ -612,7 +711,7 @@ struct fetch *fetch_start(struct upstream *up, const struct fetch_request *reque
     f->cb = cb;
     f->data = data;
     f->timer.fire = on_due;
-    f->total_due_ms = NEVER_MS;
+    f->total_due_ms = f->proven_ms = NEVER_MS;
     f->ticket.loop = up->loop;
     f->ticket.owner = up;
     f->ticket.granted.run = on_granted;
@@ -634,6 +733,10 @@ struct fetch *fetch_start(struct upstream *up, const struct fetch_request *reque
         f->end = FETCH_QUEUE_FULL;
         put_off(f, TODO_FAIL);
         break;
+    case GATE_SHUT:
+        f->end = FETCH_BREAKER_OPEN;
+        put_off(f, TODO_FAIL);
+        break;
     }
     return f;
 }
@@ -652,13 +755,19 @@ void fetch_resume(struct fetch *f)
     put_off(f, TODO_RESUME);
 }
 
-struct upstream *upstream_create(struct loop *loop, struct backends *all)
+int64_t fetch_retry_after_ms(const struct fetch *f)
+{
+    return f->ticket.shut_ms;
+}
+
+struct upstream *upstream_create(struct loop *loop, struct backends *all, struct log *log)
 {
     struct upstream *up = h2o_mem_alloc(sizeof(*up));
     memset(up, 0, sizeof(*up));
     up->loop = loop;
     up->backends = all;
-    up->avoidance.fire = on_avoidance_end;
+    up->log = log;
+    up->comeback.fire = on_comeback;
     up->on_todo.run = on_todo;
     h2o_linklist_init_anchor(&up->fetches);
     h2o_linklist_init_anchor(&up->todo);
@@ -676,6 +785,6 @@ void upstream_destroy(struct upstream *up)
         drop_and_free(OF(struct fetch, link, up->fetches.next));
     pools_fini(&up->pools);
     loop_undefer(up->loop, &up->on_todo);
-    timer_disarm(up->loop, &up->avoidance);
+    timer_disarm(up->loop, &up->comeback);
     free(up);
 }

@@ -32,19 +32,25 @@ struct backend *backends_apply(struct backends *all, const struct conf_backend *
 
 struct backend_figures {
     const char *name;
-    const char *state; /* by its last attempts to connect: up (a server was reached), down, unknown (not tried yet) */
+    /* by its last attempts to connect: up (a server was reached), down (none was, or their breakers are open), unknown
+     * (not tried yet) */
+    const char *state;
+    const char *breaker; /* the worst of its servers': closed, half-open (may be tried, or is), open; or off */
     uint64_t in_flight, queued, requests, failures;
 };
 void backend_figures(struct backend *backend, struct backend_figures *out); /* any thread */
 
+struct log;
 struct upstream;
-struct upstream *upstream_create(struct loop *loop, struct backends *all);
+/* log: for what becomes of breakers; NULL: nobody is told. */
+struct upstream *upstream_create(struct loop *loop, struct backends *all, struct log *log);
 void upstream_destroy(struct upstream *up); /* cancels what is in flight; no callback is called */
 
 enum fetch_end {
     FETCH_OK = 0,
     FETCH_QUEUE_FULL,    /* 503 */
     FETCH_QUEUE_TIMEOUT, /* 503 */
+    FETCH_BREAKER_OPEN,  /* 503: its servers fail too often and are left alone; nothing was sent */
     FETCH_CONNECT,       /* 502: refused, unreachable, name not found, TLS not acceptable */
     FETCH_RESET,         /* 502: the connection ended before an answer */
     FETCH_BAD_RESPONSE,  /* 502: not HTTP, a head that is too large (64 KiB), ambiguous framing */
@@ -90,5 +96,7 @@ struct fetch *fetch_start(struct upstream *up, const struct fetch_request *reque
                           void *data);
 void fetch_cancel(struct fetch *f); /* no further callback; the connection is closed if the answer was not complete */
 void fetch_resume(struct fetch *f); /* after body() returned false */
+/* In done(), with FETCH_BREAKER_OPEN: how long until the backend may be tried again; 0: not known. */
+int64_t fetch_retry_after_ms(const struct fetch *f);
 
 #endif

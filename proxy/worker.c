@@ -83,7 +83,7 @@ static void set_up(struct worker *w, struct snapshot *snapshot)
     h2o_context_init(&w->ctx, loop_h2o(w->loop), &w->globalconf);
     w->store = store_thread_create(shared->store);
     w->hasher = hasher_create(shared->user_secret);
-    w->upstream = upstream_create(w->loop, shared->backends);
+    w->upstream = upstream_create(w->loop, shared->backends, shared->log);
     w->connections = connections_create(w->loop, &w->ctx, &shared->connections_open);
     if (w->store == NULL || w->upstream == NULL || w->connections == NULL)
         abort();

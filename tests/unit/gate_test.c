@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "proxy/gate.h"
@@ -430,6 +431,293 @@ static void a_server_that_went_ends_with_its_last_user(void **state)
     assert_ptr_equal(gate_server(g->backend, 0), b);
 }
 
+/* Breakers */
+
+enum { OPEN_MS = 5000 };
+
+static void apply_with_breaker(struct gates *g, size_t nservers)
+{
+    g->conf.nservers = nservers;
+    g->conf.breaker =
+        (struct breaker_rules){.minimum = 3, .errors_percent = 50, .window_ms = 10000, .open_ms = OPEN_MS};
+    apply(g);
+}
+
+static enum gate_answer enter_at(struct gates *g, struct visit *v, int64_t ms)
+{
+    return enter_as(g, v, g, false, after(ms));
+}
+
+static enum breaker_change judge(struct visit *v, enum breaker_verdict verdict, int64_t ms)
+{
+    return gate_judge(&v->ticket, verdict, after(ms)).change;
+}
+
+/* One whole visit. */
+static enum breaker_change visit_and_judge(struct gates *g, char server, enum breaker_verdict verdict, int64_t ms)
+{
+    struct visit v;
+
+    assert_int_equal(enter_at(g, &v, ms), GATE_GRANTED);
+    assert_int_equal(server_of(&v), server);
+    enum breaker_change change = judge(&v, verdict, ms);
+    gate_leave(&v.ticket, after(ms));
+    return change;
+}
+
+static void open_the_only_one(struct gates *g)
+{
+    apply_with_breaker(g, 1);
+    assert_int_equal(visit_and_judge(g, 'a', BREAKER_FAILURE, 0), BREAKER_UNCHANGED);
+    assert_int_equal(visit_and_judge(g, 'a', BREAKER_FAILURE, 0), BREAKER_UNCHANGED);
+    assert_int_equal(visit_and_judge(g, 'a', BREAKER_FAILURE, 0), BREAKER_OPENS);
+}
+
+static void figures_are(struct gates *g, const char *breaker, const char *state)
+{
+    struct backend_figures figures;
+
+    backend_figures(g->backend, &figures);
+    assert_string_equal(figures.breaker, breaker);
+    assert_string_equal(figures.state, state);
+}
+
+static void who_comes_while_all_breakers_are_open_is_turned_away(void **state)
+{
+    struct gates *g = *state;
+    struct visit v;
+
+    open_the_only_one(g);
+    assert_int_equal(enter_at(g, &v, 0), GATE_SHUT);
+    assert_ptr_equal(v.ticket.server, NULL);
+    assert_int_equal(v.ticket.shut_ms, OPEN_MS);
+    assert_int_equal(enter_at(g, &v, OPEN_MS - 1), GATE_SHUT);
+    assert_int_equal(v.ticket.shut_ms, 1);
+    assert_int_equal(visit_and_judge(g, 'a', BREAKER_SUCCESS, OPEN_MS), BREAKER_CLOSES);
+    assert_int_equal(visit_and_judge(g, 'a', BREAKER_SUCCESS, OPEN_MS), BREAKER_UNCHANGED);
+}
+
+static void one_probe_goes_and_the_others_are_turned_away(void **state)
+{
+    struct gates *g = *state;
+    struct visit probe, other;
+
+    open_the_only_one(g);
+    assert_int_equal(enter_at(g, &probe, OPEN_MS), GATE_GRANTED);
+    assert_int_equal(enter_at(g, &other, OPEN_MS), GATE_SHUT);
+    assert_int_equal(other.ticket.shut_ms, 0);
+    gate_leave(&probe.ticket, after(OPEN_MS)); /* without a verdict */
+    assert_int_equal(enter_at(g, &probe, OPEN_MS), GATE_GRANTED);
+    assert_int_equal(judge(&probe, BREAKER_FAILURE, OPEN_MS), BREAKER_OPENS_AGAIN);
+    assert_int_equal(judge(&probe, BREAKER_SUCCESS, OPEN_MS), BREAKER_UNCHANGED); /* the first verdict counts */
+    gate_leave(&probe.ticket, after(OPEN_MS));
+    assert_int_equal(enter_at(g, &other, 2 * OPEN_MS - 1), GATE_SHUT);
+    assert_int_equal(visit_and_judge(g, 'a', BREAKER_SUCCESS, 2 * OPEN_MS), BREAKER_CLOSES);
+}
+
+static void whoever_waits_when_the_last_breaker_opens_is_turned_away(void **state)
+{
+    struct gates *g = *state;
+    struct visit in[2], waiting[2];
+
+    g->conf.max_connections = 2;
+    apply_with_breaker(g, 1);
+    visit_and_judge(g, 'a', BREAKER_FAILURE, 0);
+    enter(g, &in[0]);
+    enter(g, &in[1]);
+    assert_int_equal(enter(g, &waiting[0]), GATE_WAITS);
+    assert_int_equal(enter(g, &waiting[1]), GATE_WAITS);
+    judge(&in[0], BREAKER_FAILURE, 0);
+    assert_int_equal(judge(&in[1], BREAKER_FAILURE, 100), BREAKER_OPENS);
+    for (int i = 0; i < 2; i++)
+        assert_false(gate_abandon(&waiting[i].ticket));
+    loop_run(g->loop, 0);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(waiting[i].told, 1);
+        assert_ptr_equal(waiting[i].ticket.server, NULL);
+        assert_int_equal(waiting[i].ticket.shut_ms, OPEN_MS);
+        gate_leave(&in[i].ticket, T0);
+    }
+}
+
+/* Two hold the server up since before it opened; the line's first becomes the probe, and nobody waits for its end. */
+static void the_line_sends_one_probe_and_is_turned_away(void **state)
+{
+    struct gates *g = *state;
+    struct visit in[2], waiting[2];
+
+    g->conf.max_connections = 2;
+    apply_with_breaker(g, 1);
+    for (int i = 0; i < 2; i++)
+        visit_and_judge(g, 'a', BREAKER_FAILURE, 0);
+    for (int i = 0; i < 2; i++)
+        enter(g, &in[i]);
+    assert_int_equal(judge(&in[0], BREAKER_FAILURE, 0), BREAKER_OPENS);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(enter_at(g, &waiting[i], OPEN_MS), GATE_WAITS); /* for a slot */
+    gate_leave(&in[0].ticket, after(OPEN_MS));
+    loop_run(g->loop, 0);
+    assert_int_equal(server_of(&waiting[0]), 'a');
+    assert_true(waiting[0].ticket.pass.probe);
+    assert_int_equal(server_of(&waiting[1]), '-');
+    assert_int_equal(waiting[1].told, 1);
+    gate_leave(&in[1].ticket, after(OPEN_MS));
+    gate_leave(&waiting[0].ticket, after(OPEN_MS));
+}
+
+/* Two servers take turns, and a fails. */
+static void open_the_first_of_two(struct gates *g)
+{
+    apply_with_breaker(g, 2);
+    for (int i = 0; i < 3; i++) {
+        visit_and_judge(g, 'a', BREAKER_FAILURE, 0);
+        visit_and_judge(g, 'b', BREAKER_SUCCESS, 0);
+    }
+}
+
+static void of_two_servers_only_the_bad_one_is_left_alone(void **state)
+{
+    struct gates *g = *state;
+
+    g->conf.max_connections = 10;
+    open_the_first_of_two(g);
+    check_order(g, 5, "bbbbb");
+    char seen[3] = "";
+    struct visit v[2];
+    for (int i = 0; i < 2; i++) {
+        enter_at(g, &v[i], OPEN_MS);
+        seen[i] = server_of(&v[i]);
+    }
+    assert_non_null(strchr(seen, 'a'));
+    assert_non_null(strchr(seen, 'b'));
+    for (int i = 0; i < 2; i++)
+        gate_leave(&v[i].ticket, after(OPEN_MS));
+}
+
+static void who_waits_for_the_good_server_goes_to_the_bad_one_in_its_time(void **state)
+{
+    struct gates *g = *state;
+    struct visit in, waiting[2];
+
+    g->conf.max_connections = 1;
+    open_the_first_of_two(g);
+    assert_true(backends_serve(g->all, T0) == after(OPEN_MS).ms);
+    enter(g, &in);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(enter(g, &waiting[i]), GATE_WAITS);
+    backends_serve(g->all, after(OPEN_MS - 1));
+    assert_int_equal(server_of(&waiting[0]), '-');
+    assert_true(backends_serve(g->all, after(OPEN_MS)) == INT64_MAX);
+    assert_int_equal(server_of(&waiting[0]), 'a');
+    assert_int_equal(server_of(&waiting[1]), '-');
+    gate_leave(&in.ticket, after(OPEN_MS));
+    assert_int_equal(server_of(&waiting[1]), 'b');
+    gate_leave(&waiting[0].ticket, after(OPEN_MS));
+    gate_leave(&waiting[1].ticket, after(OPEN_MS));
+    loop_run(g->loop, 0);
+}
+
+/* Where there is no other, neither of them goes back to who has just refused or failed it. */
+static void a_breaker_counts_for_who_tries_again(void **state)
+{
+    struct gates *g = *state;
+    struct visit v;
+
+    g->conf.max_connections = 10;
+    open_the_first_of_two(g);
+    enter(g, &v);
+    assert_int_equal(gate_again(&v.ticket, true, T0), GATE_NO_OTHER);
+    enter(g, &v);
+    assert_int_equal(gate_again(&v.ticket, false, T0), GATE_GRANTED); /* reached, and closed */
+    assert_int_equal(server_of(&v), 'b');
+    gate_leave(&v.ticket, T0);
+    for (int i = 0; i < 2; i++)
+        visit_and_judge(g, 'b', BREAKER_FAILURE, 0);
+    enter(g, &v);
+    assert_int_equal(judge(&v, BREAKER_FAILURE, 0), BREAKER_OPENS);
+    assert_int_equal(gate_again(&v.ticket, false, T0), GATE_SHUT);
+    assert_ptr_equal(v.ticket.server, NULL);
+    assert_int_equal(v.ticket.shut_ms, OPEN_MS);
+}
+
+static void a_breaker_stays_as_it_is_while_server_and_rules_do(void **state)
+{
+    struct gates *g = *state;
+    struct visit v;
+
+    open_the_only_one(g);
+    g->conf.max_connections = 7;
+    g->servers[0].weight = 5;
+    apply(g);
+    assert_int_equal(enter(g, &v), GATE_SHUT);
+    g->conf.breaker.open_ms++;
+    apply(g);
+    visit_and_judge(g, 'a', BREAKER_SUCCESS, 0);
+
+    open_the_only_one(g);
+    g->servers[0].tls_verify = true; /* another server */
+    apply(g);
+    for (int i = 0; i < 3; i++)
+        visit_and_judge(g, 'a', BREAKER_FAILURE, 0);
+    assert_int_equal(enter(g, &v), GATE_SHUT);
+    g->conf.breaker.minimum = 0; /* none any more */
+    apply(g);
+    for (int i = 0; i < 100; i++)
+        assert_int_equal(visit_and_judge(g, 'a', BREAKER_FAILURE, 0), BREAKER_UNCHANGED);
+}
+
+static void what_began_under_other_rules_counts_for_nothing(void **state)
+{
+    struct gates *g = *state;
+    struct visit before, probe;
+
+    apply(g);
+    enter(g, &before); /* there was no breaker then */
+    open_the_only_one(g);
+    assert_int_equal(judge(&before, BREAKER_SUCCESS, 0), BREAKER_UNCHANGED);
+    gate_leave(&before.ticket, T0);
+    enter_at(g, &probe, OPEN_MS);
+    g->conf.breaker.minimum++;
+    apply(g);
+    assert_int_equal(judge(&probe, BREAKER_FAILURE, OPEN_MS), BREAKER_UNCHANGED);
+    gate_leave(&probe.ticket, after(OPEN_MS));
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(visit_and_judge(g, 'a', BREAKER_FAILURE, OPEN_MS), BREAKER_UNCHANGED);
+    assert_int_equal(visit_and_judge(g, 'a', BREAKER_FAILURE, OPEN_MS), BREAKER_OPENS);
+}
+
+/* The figures go by the real clock. */
+static void figures_say_the_worst_of_the_breakers(void **state)
+{
+    struct gates *g = *state;
+    struct timespec t;
+
+    g->conf.max_connections = 10;
+    g->conf.nservers = 2;
+    apply(g);
+    figures_are(g, "off", "unknown");
+    apply_with_breaker(g, 2);
+    figures_are(g, "closed", "unknown");
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    int64_t now_ms = t.tv_sec * INT64_C(1000) - T0.ms;
+    for (int i = 0; i < 3; i++) {
+        server_reached(gate_server(g->backend, 0), REACHED_YES);
+        visit_and_judge(g, 'a', BREAKER_FAILURE, now_ms + 3600000);
+        visit_and_judge(g, 'b', BREAKER_SUCCESS, now_ms + 3600000);
+    }
+    figures_are(g, "open", "down"); /* b has not been connected to, as far as is known */
+    server_reached(gate_server(g->backend, 1), REACHED_YES);
+    figures_are(g, "open", "up");
+    g->conf.breaker.minimum++;
+    apply(g);
+    figures_are(g, "closed", "up");
+    for (int i = 0; i < 4; i++) {
+        visit_and_judge(g, 'a', BREAKER_FAILURE, now_ms - 2 * OPEN_MS);
+        visit_and_judge(g, 'b', BREAKER_SUCCESS, now_ms - 2 * OPEN_MS);
+    }
+    figures_are(g, "half-open", "up"); /* its time has passed */
+}
+
 /* Connections: two owners (threads) with a pool each at one server */
 
 struct wire {
@@ -662,6 +950,65 @@ static void threads_share_the_slots(void **state)
     assert_int_equal(gate_server(g->backend, 0)->open, 0);
 }
 
+/* Threads and a breaker that opens and closes all the time: one probe at a time, everyone is told, nothing is left. */
+
+static _Atomic unsigned probes_now, probes, turned_away;
+static _Atomic int64_t clock_ms;
+
+static bool is_inside(struct loop *loop, struct stay *s, enum gate_answer answer)
+{
+    assert_int_not_equal(answer, GATE_FULL);
+    while (answer == GATE_WAITS && !s->granted)
+        loop_run(loop, 1000);
+    return s->ticket.server != NULL;
+}
+
+static void *visit_and_fail(void *arg)
+{
+    struct visitor *v = arg;
+    v->loop = loop_create();
+    for (int i = 0; i < VISITS; i++) {
+        struct stay s = {.ticket = {.loop = v->loop, .owner = v, .granted.run = on_stay}};
+        struct mono_ms now = after(atomic_fetch_add(&clock_ms, 1));
+
+        if (!is_inside(v->loop, &s, gate_enter(&s.ticket, v->g->backend, now))) {
+            turned_away++;
+            continue;
+        }
+        bool probe = s.ticket.pass.probe;
+        if (probe) {
+            probes++;
+            assert_int_equal(atomic_fetch_add(&probes_now, 1), 0);
+            atomic_fetch_sub(&probes_now, 1);
+        }
+        gate_judge(&s.ticket, (enum breaker_verdict)(i % 3), now);
+        gate_leave(&s.ticket, now);
+    }
+    loop_destroy(v->loop);
+    return NULL;
+}
+
+static void threads_share_a_breaker(void **state)
+{
+    struct gates *g = *state;
+    struct visitor v[THREADS];
+    struct backend_figures figures;
+
+    apply_with_breaker(g, 1);
+    g->conf.breaker.open_ms = 3;
+    apply(g);
+    for (int i = 0; i < THREADS; i++) {
+        v[i].g = g;
+        pthread_create(&v[i].thread, NULL, visit_and_fail, &v[i]);
+    }
+    for (int i = 0; i < THREADS; i++)
+        pthread_join(v[i].thread, NULL);
+    assert_true(probes > 10 && turned_away > 10);
+    backend_figures(g->backend, &figures);
+    assert_int_equal(figures.in_flight, 0);
+    assert_int_equal(figures.queued, 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -681,12 +1028,23 @@ int main(void)
         TEST(who_comes_again_goes_ahead_of_the_line),
         TEST(a_change_of_limits_counts_at_once),
         TEST(a_server_that_went_ends_with_its_last_user),
+        TEST(who_comes_while_all_breakers_are_open_is_turned_away),
+        TEST(one_probe_goes_and_the_others_are_turned_away),
+        TEST(whoever_waits_when_the_last_breaker_opens_is_turned_away),
+        TEST(the_line_sends_one_probe_and_is_turned_away),
+        TEST(of_two_servers_only_the_bad_one_is_left_alone),
+        TEST(who_waits_for_the_good_server_goes_to_the_bad_one_in_its_time),
+        TEST(a_breaker_counts_for_who_tries_again),
+        TEST(a_breaker_stays_as_it_is_while_server_and_rules_do),
+        TEST(what_began_under_other_rules_counts_for_nothing),
+        TEST(figures_say_the_worst_of_the_breakers),
         TEST(an_idle_connection_makes_room_for_another_threads),
         TEST(an_idle_connection_that_is_about_to_be_used_is_let_be),
         TEST(one_more_connection_than_foreseen_makes_room_too),
         TEST(idle_connections_end_after_keepalive_or_when_killed),
         TEST(a_lower_limit_or_a_removal_ends_idle_connections),
         TEST(threads_share_the_slots),
+        TEST(threads_share_a_breaker),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

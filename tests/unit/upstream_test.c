@@ -354,7 +354,7 @@ static void client_init(struct client *c)
     memset(c, 0, sizeof(*c));
     c->loop = loop_create();
     c->all = backends_create();
-    c->up = upstream_create(c->loop, c->all);
+    c->up = upstream_create(c->loop, c->all, NULL);
     c->conf = (struct conf_backend){.name = "b",
                                     .servers = c->servers,
                                     .max_connections = 64,
@@ -1778,7 +1778,7 @@ static void *crowd_run(void *arg)
 {
     struct crowd_thread t = {.crowd = arg};
     t.client.loop = loop_create();
-    t.client.up = upstream_create(t.client.loop, t.crowd->all);
+    t.client.up = upstream_create(t.client.loop, t.crowd->all, NULL);
     for (int i = 0; i < AT_ONCE; i++)
         crowd_fetch(&t);
     while (t.client.running > 0)
