@@ -109,6 +109,29 @@ static const struct conf_key timeouts_table[] = {
 };
 static const struct conf_keys timeouts_keys = KEYS(timeouts_table);
 
+static const struct conf_key breaker_table[] = {
+    {"errors", KEY_PERCENT, FIELD(breaker.errors_percent), 1, 100, .standard = "50%"},
+    {"minimum", KEY_COUNT, FIELD(breaker.minimum), 1, 1000000, .standard = "20"},
+    {"window", KEY_DURATION, FIELD(breaker.window_ms), 100, HOUR_MS, .standard = "10s"},
+    {"open", KEY_DURATION, FIELD(breaker.open_ms), 100, HOUR_MS, .standard = "5s"},
+};
+static const struct conf_keys breaker_keys = KEYS(breaker_table);
+
+/* Its keys have their defaults only where there is a breaker at all. */
+static void read_breaker(struct loader *l, const struct node *value, void *into)
+{
+    struct conf_backend *backend = into;
+
+    if (value->kind == NODE_WORD && bytes_eq(value->text, BYTES_LIT("off")))
+        return;
+    if (value->kind != NODE_MAP) {
+        conf_expected(l, value, "off or a map, such as { errors: 50% }");
+        return;
+    }
+    conf_keys_default(&breaker_keys, backend);
+    conf_keys_read(l, &breaker_keys, value, backend);
+}
+
 static const struct conf_key backend_table[] = {
     {"servers", KEY_OTHER, .read = read_servers, .keys = &server_keys, .example = "[http://127.0.0.1:9000]"},
     {"balance", KEY_CHOICE, FIELD(balance), .choices = balances, .standard = "round_robin"},
@@ -118,7 +141,7 @@ static const struct conf_key backend_table[] = {
     {"timeouts", KEY_MAP, .keys = &timeouts_keys},
     {"retry", KEY_LATER, .standard = NULL},
     {"hedge", KEY_LATER, .standard = "off"},
-    {"circuit_breaker", KEY_LATER, .standard = "off"},
+    {"circuit_breaker", KEY_OTHER, .read = read_breaker, .keys = &breaker_keys, .standard = "off"},
     {"health", KEY_LATER, .standard = "off"},
 };
 const struct conf_keys conf_backend_keys = KEYS(backend_table);

@@ -25,6 +25,7 @@ backends:
     max_connections: 64
     queue: { size: 1024, timeout: 2s }
     timeouts: { connect: 1s, first_byte: 30s, idle: 30s, total: 5m }
+    circuit_breaker: { errors: 50%, minimum: 20, window: 10s, open: 5s }
 routes:
   - path: /api/clips/*
     host: api.example.com
@@ -101,6 +102,10 @@ def place(text, needle):
     ("max_connections: 64", "max_connections: 0", "0\n    queue", r""),
     ("max_connections: 64", "max_connections: many", "many", r""),
     ("max_connections: 64", "max_connections: [64]", "[64]", r""),
+    ("circuit_breaker:", "circuit_braker:", "circuit_braker", r"circuit_breaker"),
+    ("errors: 50%", "error: 50%", "error: 50%", r"errors"),
+    ("errors: 50%", "errors: 0%", "0%, minimum", r"1% to 100%"),
+    ("open: 5s", "open: 5ms", "5ms", r"100ms to 1h"),
     ("cache: off", "cache: perhaps", "perhaps", r"on"),
     ("404: 30s", "404: soon", "soon", r""),
     ("404: 30s", "44: 30s", "44:", r""),
@@ -191,8 +196,7 @@ def test_what_this_version_lacks_is_refused_and_not_ignored(tmp_path, extra):
 
 
 @pytest.mark.parametrize("key", [
-    "retry: { attempts: 2 }", "hedge: { after: p95, budget: 5% }", "circuit_breaker: { errors: 50% }",
-    "health: { path: /healthz }", "balance: consistent_hash",
+    "retry: { attempts: 2 }", "hedge: { after: p95, budget: 5% }", "health: { path: /healthz }", "balance: consistent_hash",
 ])
 def test_backend_keys_that_this_version_lacks_are_refused(tmp_path, key):
     errors = errors_of(tmp_path, MINIMAL.replace("9000] }", "9000], " + key + " }"))

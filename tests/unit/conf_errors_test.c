@@ -151,6 +151,31 @@ static void ranges_have_two_sides(void **state)
     backend_is("servers: []", "29: 'servers' has 0 entries; expected 1 to 256");
 }
 
+#define BREAKER "servers: [http://a], circuit_breaker: "
+
+static void breakers_are_judged(void **state)
+{
+    (void)state;
+    backend_is(BREAKER "off", "");
+    backend_is(BREAKER "on", "58: 'circuit_breaker' is 'on'; expected off or a map, such as { errors: 50% }");
+    backend_is(BREAKER "[]", "58: 'circuit_breaker' is a list; expected off or a map, such as { errors: 50% }");
+    backend_is(BREAKER "~", "58: 'circuit_breaker' has no value; expected off or a map, such as { errors: 50% }");
+    backend_is(BREAKER "{ error: 50% }", "60: unknown key 'error' (did you mean 'errors'?)");
+    backend_is(BREAKER "{ windw: 1s }", "60: unknown key 'windw' (did you mean 'window'?)");
+    backend_is(BREAKER "{ open: 1s, open: 2s }", "70: duplicate key 'open' (the first is in line 1)");
+    backend_is(BREAKER "{ errors: 50 }", "68: 'errors' is '50'; expected a percentage, such as 10%");
+    backend_is(BREAKER "{ errors: 1%, minimum: 1, window: 100ms, open: 100ms }", "");
+    backend_is(BREAKER "{ errors: 100%, minimum: 1000000, window: 1h, open: 1h }", "");
+    backend_is(BREAKER "{ errors: 0% }", "68: 'errors' is '0%'; expected 1% to 100%");
+    backend_is(BREAKER "{ errors: 101% }", "68: 'errors' is '101%'; expected 1% to 100%");
+    backend_is(BREAKER "{ minimum: 0 }", "69: 'minimum' is '0'; expected 1 to 1000000");
+    backend_is(BREAKER "{ minimum: 1000001 }", "69: 'minimum' is '1000001'; expected 1 to 1000000");
+    backend_is(BREAKER "{ window: 99ms }", "68: 'window' is '99ms'; expected 100ms to 1h");
+    backend_is(BREAKER "{ window: 61m }", "68: 'window' is '61m'; expected 100ms to 1h");
+    backend_is(BREAKER "{ open: 99ms }", "66: 'open' is '99ms'; expected 100ms to 1h");
+    backend_is(BREAKER "{ open: 61m }", "66: 'open' is '61m'; expected 100ms to 1h");
+}
+
 #define ADDRESS "expected an address, such as 0.0.0.0:8080, [::]:8080 or unix:/run/weir.sock"
 
 static void address_is(const char *address, const char *wrong)
@@ -536,6 +561,7 @@ int main(void)
         cmocka_unit_test(later_features_are_refused_and_their_harmless_values_are_not),
         cmocka_unit_test(wrong_types_say_what_was_found_and_what_is_expected),
         cmocka_unit_test(ranges_have_two_sides),
+        cmocka_unit_test(breakers_are_judged),
         cmocka_unit_test(addresses_are_judged),
         cmocka_unit_test(urls_are_judged),
         cmocka_unit_test(routes_are_judged),

@@ -260,6 +260,40 @@ static void servers_are_urls_of_three_kinds(void **state)
     assert_int_equal(c->backends[0].first_byte_ms, 2);
     assert_int_equal(c->backends[0].idle_ms, 3);
     assert_true(c->backends[0].total_ms == 30LL * 86400000);
+    assert_int_equal(c->backends[0].breaker.minimum, 0);
+    conf_release(c);
+}
+
+static struct conf *load_with_breaker(const char *line)
+{
+    char conf[1024];
+
+    snprintf(conf, sizeof(conf),
+             "listen: [{ address: '0.0.0.0:1' }]\n"
+             "backends: { a: { servers: [http://a], %s } }\n"
+             "routes: [{ path: /, backend: a }]\n",
+             line);
+    return support_load(conf);
+}
+
+static void a_breaker_has_defaults_only_where_there_is_one(void **state)
+{
+    struct conf *c = load_with_breaker("max_connections: 1");
+
+    (void)state;
+    assert_int_equal(c->backends[0].breaker.minimum, 0);
+    conf_release(c);
+    c = load_with_breaker("circuit_breaker: {}");
+    assert_int_equal(c->backends[0].breaker.errors_percent, 50);
+    assert_int_equal(c->backends[0].breaker.minimum, 20);
+    assert_int_equal(c->backends[0].breaker.window_ms, 10000);
+    assert_int_equal(c->backends[0].breaker.open_ms, 5000);
+    conf_release(c);
+    c = load_with_breaker("circuit_breaker: { errors: 7%, minimum: 8, window: 9s, open: 1m }");
+    assert_int_equal(c->backends[0].breaker.errors_percent, 7);
+    assert_int_equal(c->backends[0].breaker.minimum, 8);
+    assert_int_equal(c->backends[0].breaker.window_ms, 9000);
+    assert_int_equal(c->backends[0].breaker.open_ms, 60000);
     conf_release(c);
 }
 
@@ -378,6 +412,7 @@ int main(void)
         cmocka_unit_test(listeners_are_addresses_or_unix_sockets_with_tls_or_without),
         cmocka_unit_test(a_tier_is_a_duration_or_a_map),
         cmocka_unit_test(servers_are_urls_of_three_kinds),
+        cmocka_unit_test(a_breaker_has_defaults_only_where_there_is_one),
         cmocka_unit_test(a_route_is_told_everything),
         cmocka_unit_test(short_forms_of_a_route),
         cmocka_unit_test(a_snapshot_lives_as_long_as_its_last_reference),
