@@ -1,12 +1,12 @@
 /*
  * A circuit breaker in front of one server: it is left alone while too many of the exchanges with it fail.
  *
- *     closed    -> open       `minimum` exchanges or more ended within the window, errors_percent of them or more
- * failed open      -> half-open  open_ms have passed, and the next exchange begins: the probe half-open -> closed the
- * probe succeeds; counting begins anew
- *               -> open       the probe fails
- *               -> half-open  the probe ends without a verdict; the next exchange is another
+ *     closed -> open       minimum exchanges or more ended in the window, and too many of them failed
+ *     open -> half-open    open_ms have passed, and the next exchange begins: the probe
+ *     half-open -> closed  the probe succeeds; counting begins anew
+ *     half-open -> open    the probe fails
  *
+ * A probe that ends without a verdict changes nothing: the next exchange is another.
  * While half-open there is one probe at a time. The verdict on an exchange that began before the last change of state
  * comes too late and counts for nothing: it says nothing of the server as it is now.
  *
