@@ -318,11 +318,17 @@ static void rekey(struct fill *fill, struct answer *a)
     a->primary_memory = NULL;
 }
 
+/* RFC 8246 section 2.1: what is immutable is not asked about while it is fresh. */
+static bool is_refreshed_early(const struct conf_route *route, const struct answer *a)
+{
+    return route->ttl != NULL && route->ttl->early_refresh && (route->ignore_origin || !a->cc.immutable);
+}
+
 static void publish(struct fill *fill, struct answer *a, struct stored *response)
 {
     struct flight *f = fill->flight;
 
-    if (fill->ask.route->conf->ttl != NULL && fill->ask.route->conf->ttl->early_refresh)
+    if (is_refreshed_early(fill->ask.route->conf, a))
         response->early_ms = fetch_ms(fill);
     f->response = response;
     f->answer_key = f->entries[0].key;

@@ -746,6 +746,19 @@ def test_what_is_used_is_refreshed_before_its_end(origin, start):
     assert 3 <= origin.count() <= 16 and origin.in_flight_max == 1
 
 
+@pytest.mark.parametrize("control,refreshed", [("max-age=3", True), ("max-age=3, immutable", False)])
+def test_what_is_immutable_is_not_refreshed_before_its_end(origin, start, control, refreshed):
+    """RFC 8246 section 2.1."""
+    counted(origin, "/x", (("Cache-Control", control),), delay=0.5)
+    w = start(origin, route={"ttl": "t"}, ttl={"t": {"fresh": "3s", "early_refresh": "on"}})
+    begun = time.monotonic()
+    w.get("/x")
+    while time.monotonic() < begun + 2.5:
+        w.get("/x")
+        time.sleep(0.005)
+    assert (origin.count() > 1) == refreshed
+
+
 def test_explain_shows_the_arithmetic(origin, start):
     counted(origin, "/explicit", MINUTE + (("Vary", "Accept-Language"),))
     counted(origin, "/tier")
