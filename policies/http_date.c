@@ -95,23 +95,52 @@ static bool take_year(struct bytes *s, int64_t *out)
     return true;
 }
 
+static bool take_char(struct bytes *s, char c)
+{
+    if (s->n == 0 || s->p[0] != c)
+        return false;
+    s->p++;
+    s->n--;
+    return true;
+}
+
+/* Three letters as a number, whatever their case: no other byte becomes a small letter by that bit. */
+static uint32_t three_letters(const char *p)
+{
+    const unsigned char *u = (const unsigned char *)p;
+
+    return (uint32_t)(u[0] | 0x20) << 16 | (uint32_t)(u[1] | 0x20) << 8 | (u[2] | 0x20);
+}
+
+/* Which of n words of three letters comes; -1: none. */
+static int take_three_letters(struct bytes *s, const char (*words)[4], int n)
+{
+    uint32_t letters;
+
+    if (s->n < 3)
+        return -1;
+    letters = three_letters(s->p);
+    for (int i = 0; i < n; i++)
+        if (letters == three_letters(words[i])) {
+            s->p += 3;
+            s->n -= 3;
+            return i;
+        }
+    return -1;
+}
+
 static bool take_month(struct bytes *s, int *out)
 {
-    for (int i = 0; i < 12; i++)
-        if (take(s, (struct bytes){months[i], 3})) {
-            *out = i + 1;
-            return true;
-        }
-    return false;
+    int month = take_three_letters(s, months, 12);
+
+    *out = month + 1;
+    return month >= 0;
 }
 
 /* Which day it is does not matter: a wrong one is redundant, not ambiguous. */
 static bool take_short_day(struct bytes *s)
 {
-    for (int i = 0; i < 7; i++)
-        if (take(s, (struct bytes){short_days[i], 3}))
-            return true;
-    return false;
+    return take_three_letters(s, short_days, 7) >= 0;
 }
 
 static bool take_long_day(struct bytes *s)
@@ -124,16 +153,16 @@ static bool take_long_day(struct bytes *s)
 
 static bool take_time(struct bytes *s, struct moment *m)
 {
-    return take_number(s, 2, &m->hour) && take(s, BYTES_LIT(":")) && take_number(s, 2, &m->minute) &&
-           take(s, BYTES_LIT(":")) && take_number(s, 2, &m->second);
+    return take_number(s, 2, &m->hour) && take_char(s, ':') && take_number(s, 2, &m->minute) && take_char(s, ':') &&
+           take_number(s, 2, &m->second);
 }
 
 /* IMF-fixdate (RFC 9110 section 5.6.7): Sun, 06 Nov 1994 08:49:37 GMT */
 static bool parse_imf_fixdate(struct bytes s, struct moment *m)
 {
-    return take_short_day(&s) && take(&s, BYTES_LIT(", ")) && take_number(&s, 2, &m->day) && take(&s, BYTES_LIT(" ")) &&
-           take_month(&s, &m->month) && take(&s, BYTES_LIT(" ")) && take_year(&s, &m->year) &&
-           take(&s, BYTES_LIT(" ")) && take_time(&s, m) && take(&s, BYTES_LIT(" GMT")) && s.n == 0;
+    return take_short_day(&s) && take(&s, BYTES_LIT(", ")) && take_number(&s, 2, &m->day) && take_char(&s, ' ') &&
+           take_month(&s, &m->month) && take_char(&s, ' ') && take_year(&s, &m->year) && take_char(&s, ' ') &&
+           take_time(&s, m) && take(&s, BYTES_LIT(" GMT")) && s.n == 0;
 }
 
 /* Grows from moment to moment also where a day is none of its year, which seconds do not: 29 February. */
@@ -163,9 +192,9 @@ static bool parse_rfc850(struct bytes s, struct wall_s now, struct moment *m)
 {
     int two_digits;
 
-    if (!(take_long_day(&s) && take(&s, BYTES_LIT(", ")) && take_number(&s, 2, &m->day) && take(&s, BYTES_LIT("-")) &&
-          take_month(&s, &m->month) && take(&s, BYTES_LIT("-")) && take_number(&s, 2, &two_digits) &&
-          take(&s, BYTES_LIT(" ")) && take_time(&s, m) && take(&s, BYTES_LIT(" GMT")) && s.n == 0))
+    if (!(take_long_day(&s) && take(&s, BYTES_LIT(", ")) && take_number(&s, 2, &m->day) && take_char(&s, '-') &&
+          take_month(&s, &m->month) && take_char(&s, '-') && take_number(&s, 2, &two_digits) && take_char(&s, ' ') &&
+          take_time(&s, m) && take(&s, BYTES_LIT(" GMT")) && s.n == 0))
         return false;
     m->year = year_of_two_digits(m, two_digits, now);
     return true;
@@ -174,12 +203,11 @@ static bool parse_rfc850(struct bytes s, struct wall_s now, struct moment *m)
 /* asctime-date (RFC 9110 section 5.6.7): Sun Nov  6 08:49:37 1994 */
 static bool parse_asctime(struct bytes s, struct moment *m)
 {
-    if (!(take_short_day(&s) && take(&s, BYTES_LIT(" ")) && take_month(&s, &m->month) && take(&s, BYTES_LIT(" "))))
+    if (!(take_short_day(&s) && take_char(&s, ' ') && take_month(&s, &m->month) && take_char(&s, ' ')))
         return false;
-    if (take(&s, BYTES_LIT(" ")) ? !take_number(&s, 1, &m->day) : !take_number(&s, 2, &m->day))
+    if (take_char(&s, ' ') ? !take_number(&s, 1, &m->day) : !take_number(&s, 2, &m->day))
         return false;
-    return take(&s, BYTES_LIT(" ")) && take_time(&s, m) && take(&s, BYTES_LIT(" ")) && take_year(&s, &m->year) &&
-           s.n == 0;
+    return take_char(&s, ' ') && take_time(&s, m) && take_char(&s, ' ') && take_year(&s, &m->year) && s.n == 0;
 }
 
 bool http_date_parse(struct bytes text, struct wall_s now, struct wall_s *out)

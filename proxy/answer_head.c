@@ -38,10 +38,15 @@ static bool is_digit(char c)
     return c >= '0' && c <= '9';
 }
 
+/* RFC 9110 section 5.6.2. */
 static bool is_token_char(char c)
 {
-    char lower = ascii_lower(c);
-    return (lower >= 'a' && lower <= 'z') || is_digit(c) || (c != '\0' && strchr("!#$%&'*+-.^_`|~", c) != NULL);
+    static const bool token_chars[256] = {
+        ['a' ... 'z'] = true, ['A' ... 'Z'] = true, ['0' ... '9'] = true, ['!'] = true, ['#'] = true, ['$'] = true,
+        ['%'] = true,         ['&'] = true,         ['\''] = true,        ['*'] = true, ['+'] = true, ['-'] = true,
+        ['.'] = true,         ['^'] = true,         ['_'] = true,         ['`'] = true, ['|'] = true, ['~'] = true,
+    };
+    return token_chars[(unsigned char)c];
 }
 
 /* "HTTP/1." DIGIT SP 3DIGIT [SP reason], RFC 9112 section 4. */
@@ -179,10 +184,8 @@ static enum answer_verdict end_of_head(struct answer_head *head)
 
 static bool has_forbidden(struct bytes line)
 {
-    for (size_t i = 0; i < line.n; i++)
-        if (line.p[i] == '\0' || line.p[i] == '\r' || line.p[i] == '\n')
-            return true;
-    return false;
+    return line.n > 0 && (memchr(line.p, '\0', line.n) != NULL || memchr(line.p, '\r', line.n) != NULL ||
+                          memchr(line.p, '\n', line.n) != NULL);
 }
 
 enum answer_verdict answer_head_line(struct answer_head *head, struct bytes line)

@@ -42,6 +42,7 @@ struct connection {
     h2o_socket_t *sock;
     SSL_CTX *tls; /* a reference: libh2o makes the SSL only when the first byte comes, from the bare pointer */
     struct interim *interim;
+    char peer[INET6_ADDRSTRLEN]; /* connection_peer's text, once somebody has asked */
     bool tcp, http2;
     bool is_new;    /* no request has come yet */
     bool ended;     /* shut down: libh2o is about to notice */
@@ -638,20 +639,30 @@ void connection_cut(h2o_req_t *req)
         reset_stream(req);
 }
 
-size_t connection_peer(h2o_req_t *req, char out[64])
+static void find_peer(h2o_req_t *req, char out[INET6_ADDRSTRLEN])
 {
     struct sockaddr_storage addr = {.ss_family = AF_UNSPEC};
     socklen_t n = req->conn->callbacks->get_peername(req->conn, (struct sockaddr *)&addr);
     const void *ip = NULL;
 
-    out[0] = '\0';
     if (n > 0 && addr.ss_family == AF_INET)
         ip = &((struct sockaddr_in *)&addr)->sin_addr;
     else if (n > 0 && addr.ss_family == AF_INET6)
         ip = &((struct sockaddr_in6 *)&addr)->sin6_addr;
-    if (ip == NULL || inet_ntop(addr.ss_family, ip, out, 64) == NULL)
+    if (ip == NULL || inet_ntop(addr.ss_family, ip, out, INET6_ADDRSTRLEN) == NULL)
         strcpy(out, n > 0 && addr.ss_family == AF_UNIX ? "unix" : "unknown");
-    return strlen(out);
+}
+
+size_t connection_peer(h2o_req_t *req, char out[64])
+{
+    struct connection *c = connection_of(req);
+    size_t n;
+
+    if (c->peer[0] == '\0')
+        find_peer(req, c->peer);
+    n = strlen(c->peer);
+    memcpy(out, c->peer, n + 1);
+    return n;
 }
 
 /* Clients that leave */
