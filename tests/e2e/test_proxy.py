@@ -316,6 +316,23 @@ def test_no_route_is_a_problem_404_and_a_wrong_method_405(origin, start):
     assert origin.count() == 0
 
 
+@pytest.mark.parametrize("status", [200, 203, 299, 404, 418, 500, 503, 599])
+def test_a_head_over_http2_comes_as_it_is(origin, start, status):
+    """RFC 7541 section 5: lengths on both sides of each boundary; RFC 9113 section 6.10: more than fits into one frame."""
+    sizes = [0, 1, 126, 127, 128, 129, 253, 254, 255, 256, 16000, 16384, 16500]
+    sent = [(f"x-{n}", "v" * n) for n in sizes] + [("y" * 130, "long"), ("set-cookie", "a=b"), ("etag", '"é"')]
+    origin.on("/x", body=b"body", status=status, headers=(*sent, ("Cache-Control", "max-age=60")))
+    w = start(origin)
+    c = w.http2()
+    for _ in range(3):
+        r = c.get("/x")
+        assert r.status == status and r.clean
+        got = dict(r.headers)
+        for name, value in sent:
+            assert got[name] == value, name
+        assert len(got["date"]) == 29 and "cache-status" in got
+
+
 def test_options_goes_only_as_far_as_it_may(origin, start):
     """RFC 9110 section 7.6.2."""
     origin.default = lambda q: Reply(status=204, headers=(("Allow", "GET"), ("X-Left", q.get("max-forwards", "none"))))
