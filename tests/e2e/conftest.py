@@ -20,10 +20,14 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
+    """Those that take long come first, so that none of them is waited for at the end."""
+    long = {}
     for item in items:
         mark = item.get_closest_marker("timeout")
+        long[item] = mark is not None
         seconds = mark.args[0] if mark else 60
         item.add_marker(pytest.mark.timeout(seconds * weir_module.SLOW), append=False)
+    items.sort(key=lambda item: not long[item])
 
 
 @pytest.fixture
