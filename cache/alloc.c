@@ -17,12 +17,23 @@ enum { THREAD_CACHE_BYTES = 1024 * 1024 };
 
 /* tcmalloc's, where it is linked. */
 extern int MallocExtension_SetNumericProperty(const char *property, size_t value) __attribute__((weak));
+extern int MallocExtension_GetNumericProperty(const char *property, size_t *value) __attribute__((weak));
+extern void MallocExtension_ReleaseToSystem(size_t bytes) __attribute__((weak));
 
 void alloc_prepare(unsigned threads)
 {
     mallopt(M_ARENA_MAX, 1);
     if (MallocExtension_SetNumericProperty != NULL)
         MallocExtension_SetNumericProperty("tcmalloc.max_total_thread_cache_bytes", (threads + 1) * THREAD_CACHE_BYTES);
+}
+
+void alloc_trim(size_t keep)
+{
+    size_t idle;
+
+    if (MallocExtension_GetNumericProperty != NULL && MallocExtension_ReleaseToSystem != NULL &&
+        MallocExtension_GetNumericProperty("tcmalloc.pageheap_free_bytes", &idle) != 0 && idle > keep)
+        MallocExtension_ReleaseToSystem(idle - keep);
 }
 
 bool alloc_is_refused(size_t bytes)

@@ -18,6 +18,10 @@
  * 64 MiB by two threads left 94 MiB with that, 88 MiB with one MiB a thread. */
 void alloc_prepare(unsigned threads);
 
+/* Gives memory that is free, beyond `keep` bytes of it, back to the system: tcmalloc alone takes its time, and what was
+ * freed as objects of one size it may not be able to use for those of another. */
+void alloc_trim(size_t keep);
+
 void *alloc_bytes(size_t bytes) MUST_USE;
 void *alloc_aligned(size_t alignment, size_t bytes) MUST_USE; /* bytes: a multiple of the alignment */
 void alloc_free(void *p);                                     /* NULL is allowed */

@@ -248,3 +248,8 @@ bool store_make_room(struct store_thread *t, size_t wanted, struct mono_ms now)
     }
     return true;
 }
+
+void store_trim(const struct store *store)
+{
+    alloc_trim(load(&store->limit) / IDLE_SHARE);
+}

@@ -26,6 +26,7 @@ enum {
     LRU_TOUCH_MS = 1000,
     RETIRED_MAX = 32, /* a thread polls its epoch at the latest after so many */
     BATCH_MAX = 64,   /* removed under a lock at once */
+    IDLE_SHARE = 32,  /* the part of the limit that may lie idle in the allocator */
     LINGER_SHARE = 8, /* the part of the limit that evicted responses may occupy beside it until their readers go */
     REQUEUED_MAX = 8, /* used ones that an eviction passes over */
     CACHE_LINE = 128, /* two: the prefetcher fetches pairs */

@@ -259,6 +259,7 @@ static void on_tick(struct timer *t)
     struct server *s = (struct server *)((char *)t - offsetof(struct server, tick));
 
     rates_tick(s->shared.rates, &s->shared);
+    store_trim(s->shared.store);
     timer_arm(s->loop, t, TICK_MS);
 }
 
