@@ -40,7 +40,7 @@ static struct breaker_count sum(const struct breaker *b)
 
 void breaker_reset(struct breaker *b)
 {
-    *b = (struct breaker){.state = BREAKER_CLOSED, .era = b->era + 1, .part = b->part};
+    *b = (struct breaker){.state = BREAKER_CLOSED, .era = b->era + 1};
 }
 
 static void open_up(struct breaker *b, const struct breaker_rules *rules, struct mono_ms now)

@@ -651,6 +651,7 @@ static void retire_rest(struct backend *b)
         if (b->servers[i] == NULL)
             continue;
         atomic_store(&b->servers[i]->retired, true);
+        breaker_reset(&b->servers[i]->breaker); /* what it still has to answer counts for nothing */
         trim(b->servers[i], 0);
         server_unref(b->servers[i]);
     }

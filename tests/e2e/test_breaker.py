@@ -426,6 +426,23 @@ def test_it_stays_open_across_a_reload_that_does_not_concern_it(origin, start):
     assert origin.count() == 8
 
 
+def test_what_a_server_that_has_gone_still_answers_counts_for_nothing(origin, make_origin, start):
+    """Its backend is without a breaker, or with another, by the time that it answers."""
+    gate, other = origin.gate(), make_origin()
+    origin.default = lambda q: Reply(b"late", headers=(("Cache-Control", "no-store"),), gate=gate)
+    other.default = lambda q: Reply(b"other", headers=(("Cache-Control", "no-store"),))
+    conf = base_conf(origin, backend={"circuit_breaker": LONG})
+    w = start(conf=conf)
+    c = w.http1()
+    c.send(client.build("GET", "/x"))
+    origin.wait(1)
+    w.reload({**conf, "backends": {"api": {"servers": [other.url]}}})
+    until_breaker(w, "off")
+    gate.open()
+    assert c.response().body == b"late"
+    assert w.get("/y").body == b"other"
+
+
 def test_without_one_nothing_is_refused(origin, start):
     Patient(origin)
     w = start(origin)
