@@ -20,9 +20,30 @@ static bool is_of_one_response(struct bytes name)
     return bytes_is_one_of(name, names, sizeof names / sizeof names[0]);
 }
 
-static uint32_t hash_of(struct bytes text)
+static uint32_t hash_of(const struct habits *habits, struct bytes text)
 {
-    return (uint32_t)XXH3_64bits(text.p, text.n);
+    return (uint32_t)XXH3_64bits_withSeed(text.p, text.n, habits->seed);
+}
+
+/* The name's, in front of its set now; of a new name in the place of the one that was used the longest ago. */
+static struct habit *habit_of(struct habits *habits, struct bytes name)
+{
+    uint32_t hash = hash_of(habits, name);
+    struct habit *set = habits->v[hash % HABIT_SETS], found;
+    unsigned i = 0;
+
+    if (set[0].name == hash)
+        return set;
+    while (i < HABITS_EACH - 1 && set[i].name != hash)
+        i++;
+    found = set[i];
+    if (found.name != hash) {
+        found = (struct habit){.name = hash, .own = is_of_one_response(name)};
+        found.novelty = found.own ? UINT8_MAX : 0;
+    }
+    memmove(set + 1, set, i * sizeof *set);
+    set[0] = found;
+    return set;
 }
 
 /* Moves it to the front. False: it is none of the last. */
@@ -41,14 +62,9 @@ static bool was_there(struct habit *h, uint32_t value)
 
 bool habits_is_own(struct habits *habits, struct bytes name, struct bytes value)
 {
-    uint32_t name_hash = hash_of(name);
-    struct habit *h = &habits->v[name_hash % HABITS];
+    struct habit *h = habit_of(habits, name);
 
-    if (h->name != name_hash) {
-        *h = (struct habit){.name = name_hash, .own = is_of_one_response(name)};
-        h->novelty = h->own ? UINT8_MAX : 0;
-    }
-    if (was_there(h, hash_of(value)))
+    if (was_there(h, hash_of(habits, value)))
         h->novelty -= h->novelty >> SHIFT;
     else
         h->novelty += (UINT8_MAX - h->novelty) >> SHIFT;

@@ -12,17 +12,19 @@
 
 #include "policies/bytes.h"
 
-enum { HABITS = 128, HABIT_VALUES = 4 };
+enum { HABIT_SETS = 32, HABITS_EACH = 4, HABIT_VALUES = 4 };
 
 struct habit {
-    uint32_t name;                 /* hash; of several with one place the newest counts */
+    uint32_t name;                 /* hash */
     uint32_t values[HABIT_VALUES]; /* hashes of the last that differed, newest first */
     uint8_t novelty;               /* how often it was none of these */
     bool own;
 };
 
+/* Zeroed at the beginning, but for the seed: of the hashes, so that nobody can choose names that meet. */
 struct habits {
-    struct habit v[HABITS];
+    uint64_t seed;
+    struct habit v[HABIT_SETS][HABITS_EACH]; /* of each set the last used first */
 };
 
 /* Is this to be kept with each response? name: lower case. */

@@ -111,6 +111,7 @@ static struct store_thread *thread_register(struct store *store)
         return NULL;
     memset(t, 0, sizeof *t);
     t->store = store;
+    t->habits.seed = store->seed;
     t->next = store->threads;
     store->threads = t;
     ck_epoch_register(&store->epoch, &t->record, NULL);
