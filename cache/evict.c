@@ -164,7 +164,10 @@ static struct stored *victim_of(struct shard *shard, unsigned pool)
     for (unsigned i = 0; s != NULL && i < REQUEUED_MAX; i++, s = shard->lru[pool].oldest) {
         uint32_t used = atomic_load_explicit(&s->used, memory_order_relaxed);
 
-        if ((int32_t)(used - atomic_load_explicit(&s->touched, memory_order_relaxed)) < 0)
+        /* not where it seems to have been used a little earlier than it was placed */
+        uint32_t before = atomic_load_explicit(&s->touched, memory_order_relaxed) - used;
+
+        if (before > 0 && before <= USE_SLACK_MS)
             break;
         shard_touch(shard, s, used);
     }

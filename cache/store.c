@@ -241,7 +241,7 @@ void store_use(struct store_thread *t, struct stored *s, struct mono_ms now)
 
     if (atomic_load_explicit(&s->used, memory_order_relaxed) != now_ms)
         atomic_store_explicit(&s->used, now_ms, memory_order_relaxed);
-    if ((int32_t)(now_ms - atomic_load_explicit(&s->touched, memory_order_relaxed)) >= LRU_TOUCH_MS)
+    if (use_ms_since(atomic_load_explicit(&s->touched, memory_order_relaxed), now_ms) >= LRU_TOUCH_MS)
         touch(shard_of(t->store, s->hash), s, now);
 }
 

@@ -248,11 +248,20 @@ static inline struct wall_s stored_date(const struct stored *s)
     return (struct wall_s){s->date};
 }
 
+/* Times of use are of several threads, whose clocks are never so far apart. */
+enum { USE_SLACK_MS = 60 * 1000 };
+
+/* Between two times that wrap after 49 days; what seems to come first by a little is 0. */
+static inline uint32_t use_ms_since(uint32_t then, uint32_t now)
+{
+    uint32_t ms = now - then;
+
+    return ms > UINT32_MAX - USE_SLACK_MS ? 0 : ms;
+}
+
 static inline int64_t stored_idle_ms(const struct stored *s, struct mono_ms now)
 {
-    uint32_t used = atomic_load_explicit(&((struct stored *)s)->used, memory_order_relaxed);
-
-    return (int32_t)((uint32_t)now.ms - used);
+    return use_ms_since(atomic_load_explicit(&((struct stored *)s)->used, memory_order_relaxed), (uint32_t)now.ms);
 }
 
 /* Of its allocation. */

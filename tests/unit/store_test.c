@@ -429,6 +429,56 @@ static void a_use_renews_the_place_now_and_then(void **state)
     fixture_destroy(f);
 }
 
+/* The times of use wrap after 49 days: what comes back after weeks is as good as new. */
+static void a_use_after_a_long_time_renews_the_place(void **state)
+{
+    static const int64_t days[] = {1, 24, 25, 30, 49};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof days / sizeof days[0]; i++) {
+        struct fixture *f = fixture_create(1 << 20, 1);
+        struct shard *shard = &f->store->shards[0];
+        int64_t later = days[i] * 86400000;
+
+        assert_true(put(f, "/old", 10, T0));
+        assert_true(put(f, "/new", 10, T0));
+        struct stored *old = shard->lru[0].oldest;
+
+        assert_true(stored_idle_ms(old, at_ms(later)) >= later);
+        assert_true(has(f, "/old", at_ms(later)));
+        assert_ptr_equal(shard->lru[0].newest, old);
+        fixture_destroy(f);
+    }
+}
+
+/* Evicting takes none for unused that has been used since it was placed, whenever that was. */
+static void what_was_used_after_a_long_time_is_not_evicted_for_it(void **state)
+{
+    struct fixture *f = fixture_create(1 << 20, 1);
+    struct shard *shard = &f->store->shards[0];
+    int64_t later = INT64_C(30) * 86400000;
+
+    (void)state;
+    assert_true(put(f, "/old", 10, T0));
+    assert_true(put(f, "/next", 10, T0));
+    pthread_mutex_lock(&shard->lock);
+    assert_true(has(f, "/old", at_ms(later))); /* its place cannot be renewed now */
+    pthread_mutex_unlock(&shard->lock);
+    struct store_figures figures = {0};
+
+    for (unsigned i = 0; figures.evicted == 0; i++) {
+        char path[32];
+
+        snprintf(path, sizeof path, "/more/%u", i);
+        assert_true(put(f, path, 10000, T0));
+        assert_true(i < 200);
+        store_figures(f->store, &figures);
+    }
+    assert_false(has(f, "/next", T0));
+    assert_true(has(f, "/old", at_ms(later)));
+    fixture_destroy(f);
+}
+
 static void put_for_user(struct fixture *f, unsigned n, struct mono_ms now)
 {
     struct made_key m;
@@ -910,6 +960,8 @@ int main(void)
         cmocka_unit_test(eviction_spares_what_was_used),
         cmocka_unit_test(a_peek_is_no_use),
         cmocka_unit_test(a_use_renews_the_place_now_and_then),
+        cmocka_unit_test(a_use_after_a_long_time_renews_the_place),
+        cmocka_unit_test(what_was_used_after_a_long_time_is_not_evicted_for_it),
         cmocka_unit_test(a_flood_of_user_responses_leaves_shared_ones),
         cmocka_unit_test(a_flood_of_shared_responses_leaves_user_ones),
         cmocka_unit_test(one_pool_may_use_everything),
