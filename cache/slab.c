@@ -48,6 +48,8 @@ void slabs_fini(struct slabs *slabs)
 {
     for (unsigned i = 0; i <= SLAB_CELLS_MAX; i++)
         assert(slabs->partial[i] == NULL);
+    while (slabs->nspares > 0)
+        alloc_free(slabs->spares[--slabs->nspares]);
     pthread_mutex_destroy(&slabs->lock);
 }
 
@@ -74,7 +76,7 @@ static void leave(struct slabs *slabs, struct slab *slab)
 
 static struct slab *slab_create(struct slabs *slabs, unsigned cells)
 {
-    struct slab *slab = alloc_aligned(SLAB_BYTES, SLAB_BYTES);
+    struct slab *slab = slabs->nspares > 0 ? slabs->spares[--slabs->nspares] : alloc_aligned(SLAB_BYTES, SLAB_BYTES);
 
     if (slab == NULL)
         return NULL;
@@ -126,11 +128,13 @@ void slabs_free(struct slabs *slabs, void *p)
     slab->free = p;
     if (slab->used-- == slab->cells)
         enter(slabs, slab);
-    bool empty = slab->used == 0;
+    bool empty = slab->used == 0, kept = empty && slabs->nspares < SLAB_SPARES;
 
     if (empty)
         leave(slabs, slab);
+    if (kept)
+        slabs->spares[slabs->nspares++] = slab;
     pthread_mutex_unlock(&slabs->lock);
-    if (empty)
+    if (empty && !kept)
         alloc_free(slab);
 }

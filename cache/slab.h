@@ -1,7 +1,8 @@
 /*
  * Memory for what is small and comes in great numbers: slabs of SLAB_BYTES, each cut into cells of one size. The sizes
  * are those of which whole numbers fill a slab, a few percent apart, so that less is lost by rounding than in a general
- * allocator (which has steps of 12 to 25 %); a slab goes back as soon as its last cell is free.
+ * allocator (which has steps of 12 to 25 %); a slab goes back as soon as its last cell is free, but for a few that are
+ * kept for whatever comes next.
  *
  * Errors   NULL: out of memory.
  * Threads  Any thread.
@@ -21,6 +22,7 @@ enum {
     SLAB_HEAD = 64,
     SLAB_CELLS_MIN = 8,
     SLAB_CELLS_MAX = 256,
+    SLAB_SPARES = 4,                                                      /* empty ones that are kept */
     SLAB_BYTES_MAX = (SLAB_BYTES - SLAB_HEAD) / SLAB_CELLS_MIN / 16 * 16, /* of one allocation */
 };
 
@@ -29,6 +31,8 @@ struct slab;
 struct slabs {
     pthread_mutex_t lock;
     struct slab *partial[SLAB_CELLS_MAX + 1]; /* with a free cell; by how many cells a slab of theirs has */
+    struct slab *spares[SLAB_SPARES];
+    unsigned nspares;
 };
 
 void slabs_init(struct slabs *slabs);
