@@ -381,7 +381,7 @@ async def run(world, port, w):
     return took
 
 
-@pytest.mark.timeout(RACES / 50 + 60)
+@pytest.mark.timeout(RACES / 20 + 60)
 def test_nothing_older_than_an_answered_purge_is_served(tmp_path):
     from weir import Weir
     print(f"WEIR_STORM_SEED={SEED}")

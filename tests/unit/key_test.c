@@ -9,6 +9,7 @@
 
 #include "policies/key.h"
 #include "policies/uri.h"
+#include "tests/unit/mutate.h"
 
 #define FIELD(n, v)                                                                                                    \
     {                                                                                                                  \
@@ -366,7 +367,7 @@ static void keys_are_equal_when_all_parts_are(void **state)
     const struct key_rules rules = {.headers = &header, .nheaders = 1, .cookies = &cookie, .ncookies = 1};
     const char hash[2][USER_HASH_BYTES] = {{1}, {2}};
     unsigned equal = 0;
-    for (int round = 0; round < 300000; round++) {
+    for (size_t run = mutate_runs(60000); run > 0; run--) {
         struct field f[2], g[2];
         struct key_request a = random_request(f, hash), b = random_request(g, hash);
         if (random_below(2)) { /* nearly the same */
@@ -437,7 +438,7 @@ static void queries_agree_with_a_model(void **state)
     (void)state;
     static const char *const pieces[] = {"a", "b", "c", "=", "&", "&", "1", "2", "%61", "%", "%31", "%26"};
     const struct bytes names[] = {BYTES_LIT("a"), BYTES_LIT("b*")};
-    for (int round = 0; round < 200000; round++) {
+    for (size_t run = mutate_runs(40000); run > 0; run--) {
         static const enum key_query choices[] = {KEY_QUERY_ALL, KEY_QUERY_ONLY, KEY_QUERY_EXCEPT};
         struct key_rules rules = {.query = choices[random_below(3)], .query_names = {names, 2}};
         char query[128], normal[128], expected[132] = "/a?";

@@ -15,7 +15,7 @@
 #include <math.h>
 
 enum {
-    RUNS = 100000,
+    RUNS = 20000,
     LINES_MAX = 4,
     TEXT_MAX = LINES_MAX * (MUTATE_MAX + 2),
     DUMP_MAX = 1 << 16,
