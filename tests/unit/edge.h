@@ -32,13 +32,6 @@
 #include "proxy/guard.h"
 #include "proxy/listener.h"
 
-/* libh2o keeps buffers for reuse in each thread, and a queue, beyond the thread's end. */
-const char *__lsan_default_suppressions(void);
-const char *__lsan_default_suppressions(void)
-{
-    return "leak:h2o_mem_alloc_recycle\nleak:h2o_multithread_create_queue\n";
-}
-
 enum { BIG = 24 * 1024 * 1024, CLIENT_WAIT_S = 10 };
 
 struct edge {
