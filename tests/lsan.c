@@ -1,13 +1,13 @@
 /*
- * What libh2o does not give back when a thread ends: its free lists, and the queue of each context. LeakSanitizer is told
- * as they are made. A suppressions file that names these functions would do, too; for that the debug information of the
- * program and of all libraries is read whenever a program ends, in 0.2 s.
+ * What libh2o does not give back when a thread ends: its free lists, and the queue of each context. LeakSanitizer is
+ * told as they are made. A suppressions file that names these functions would do, too; for that the debug information
+ * of the program and of all libraries is read whenever a program ends, in 0.2 s.
  *
  * Linked into builds with AddressSanitizer alone, where these stand in the way of libh2o's own.
  */
 #include <dlfcn.h>
-#include <stddef.h>
 #include <sanitizer/lsan_interface.h>
+#include <stddef.h>
 
 typedef void *(*alloc_fn)(void *allocator, size_t n);
 typedef void *(*create_fn)(void *loop);
