@@ -1,10 +1,13 @@
 /*
- * Response heads on HTTP/2, in the place of libh2o's function of this name. That one looks through up to 32 entries of
- * the dynamic table for each field, where Date, Age and Cache-Status, new every second, push out what does not change:
- * a sixth of all instructions of a hit. Here nothing is ever put into that table, as in nginx and HAProxy: a name of
- * the static table is its index, all else stands as it is (RFC 7541 sections 6.1, 6.2.2 and 6.2.3).
+ * Response heads on HTTP/2, in the place of libh2o's function of this name. That one puts every field into the dynamic
+ * table and looks through up to 32 of them for each, where Age and Cache-Status, other ones every second, push out what
+ * does not change: a sixth of all instructions of a hit. And it knows nothing of a client whose table is smaller than
+ * 4096 bytes, as every second implementation's may be (RFC 7541 section 4.2, RFC 9113 section 4.3.1).
  *
- * Threads  Any thread.
+ * Here a few fields go there that many responses of a connection have alike, Cache-Status for its name's sake, and the
+ * rest stands as it is (RFC 7541 sections 6.1, 6.2.1, 6.2.2 and 6.2.3).
+ *
+ * Threads  Any thread; a connection's table belongs to the thread of the connection.
  */
 #include <h2o.h>
 #include <h2o/http2.h>
@@ -18,6 +21,13 @@ enum {
     NEVER_INDEXED = 0x10,
     STATUS_INDEX = 8, /* of :status in the static table */
     CONTENT_LENGTH_INDEX = 28,
+    DYNAMIC_INDEX = 62, /* of what came last into the dynamic table */
+    INDEXED = 0x80,
+    INSERTED = 0x40,
+    SIZE_UPDATE = 0x20,
+    ENTRY_OVERHEAD = 32, /* RFC 7541 section 4.1 */
+    ENTRIES_MAX = 16,
+    ENTRY_VALUE_MAX = 100,
 };
 
 static uint8_t *put_int(uint8_t *p, uint8_t pattern, unsigned prefix_bits, size_t value)
@@ -43,6 +53,78 @@ static uint8_t *put_text(uint8_t *p, const char *text, size_t n)
     return p + n;
 }
 
+/* --- the dynamic table: libh2o's struct, which it disposes of with the connection --- */
+
+static h2o_hpack_header_table_entry_t *entry_at(const h2o_hpack_header_table_t *t, size_t i)
+{
+    return t->entries + (t->entry_start_index + i) % t->entry_capacity;
+}
+
+static size_t entry_bytes(const h2o_iovec_t *name, size_t value_n)
+{
+    return name->len + value_n + ENTRY_OVERHEAD;
+}
+
+static void drop_oldest(h2o_hpack_header_table_t *t)
+{
+    h2o_hpack_header_table_entry_t *e = entry_at(t, --t->num_entries);
+
+    t->hpack_size -= entry_bytes(e->name, e->value->len);
+    if (!h2o_iovec_is_token(e->name))
+        h2o_mem_release_shared(e->name);
+    h2o_mem_release_shared(e->value);
+    memset(e, 0, sizeof *e);
+}
+
+/* A text as the table's entries hold it. */
+static h2o_iovec_t *shared_text(const char *text, size_t n)
+{
+    h2o_iovec_t *copy = h2o_mem_alloc_shared(NULL, sizeof *copy + n, NULL);
+
+    *copy = h2o_iovec_init((char *)(copy + 1), n);
+    memcpy(copy->base, text, n);
+    return copy;
+}
+
+/* False: it has no room there. */
+static bool insert(h2o_hpack_header_table_t *t, h2o_iovec_t *name, const char *value, size_t n)
+{
+    size_t bytes = entry_bytes(name, n);
+
+    if (bytes > t->hpack_capacity)
+        return false;
+    while (t->num_entries == ENTRIES_MAX || t->hpack_size + bytes > t->hpack_capacity)
+        drop_oldest(t);
+    if (t->entries == NULL) {
+        t->entries = h2o_mem_alloc(ENTRIES_MAX * sizeof *t->entries);
+        memset(t->entries, 0, ENTRIES_MAX * sizeof *t->entries);
+        t->entry_capacity = ENTRIES_MAX;
+    }
+    t->entry_start_index = (t->entry_start_index + t->entry_capacity - 1) % t->entry_capacity;
+    t->num_entries++;
+    t->hpack_size += bytes;
+    *entry_at(t, 0) = (h2o_hpack_header_table_entry_t){
+        .name = h2o_iovec_is_token(name) ? name : shared_text(name->base, name->len), .value = shared_text(value, n)};
+    return true;
+}
+
+/* The client may have made its table smaller, which is to be said before anything else. It is never made larger again:
+ * what is in it fits. */
+static uint8_t *put_size_update(uint8_t *p, h2o_hpack_header_table_t *t)
+{
+    h2o_http2_conn_t *conn = H2O_STRUCT_FROM_MEMBER(h2o_http2_conn_t, _output_header_table, t);
+    size_t most = conn->peer_settings.header_table_size;
+
+    if (most >= t->hpack_capacity)
+        return p;
+    t->hpack_capacity = most;
+    while (t->hpack_size > most)
+        drop_oldest(t);
+    return put_int(p, SIZE_UPDATE, 5, most);
+}
+
+/* --- fields --- */
+
 static size_t field_bytes_max(const h2o_iovec_t *name, size_t value_n)
 {
     return name->len + value_n + 2 * INT_BYTES_MAX + 1;
@@ -60,6 +142,60 @@ static uint8_t *put_field(uint8_t *p, const h2o_iovec_t *name, const char *value
         p = put_text(p, name->base, name->len);
     }
     return put_text(p, value, value_n);
+}
+
+static bool many_have_it_alike(const h2o_iovec_t *name)
+{
+    return name == &H2O_TOKEN_DATE->buf || name == &H2O_TOKEN_CONTENT_TYPE->buf ||
+           name == &H2O_TOKEN_CACHE_CONTROL->buf || name == &H2O_TOKEN_VIA->buf || name == &H2O_TOKEN_SERVER->buf;
+}
+
+static uint8_t *put_common(uint8_t *p, h2o_hpack_header_table_t *t, h2o_iovec_t *name, const char *value, size_t n)
+{
+    const h2o_token_t *token = H2O_STRUCT_FROM_MEMBER(h2o_token_t, buf, name);
+
+    for (size_t i = 0; i < t->num_entries; i++) {
+        const h2o_hpack_header_table_entry_t *e = entry_at(t, i);
+
+        if (e->name == name && e->value->len == n && memcmp(e->value->base, value, n) == 0)
+            return put_int(p, INDEXED, 7, DYNAMIC_INDEX + i);
+    }
+    if (n > ENTRY_VALUE_MAX || !insert(t, name, value, n))
+        return put_field(p, name, value, n);
+    p = put_int(p, INSERTED, 6, (size_t)token->http2_static_table_name_index);
+    return put_text(p, value, n);
+}
+
+static bool is_cache_status(const h2o_iovec_t *name)
+{
+    static const char text[] = "cache-status";
+
+    return name->len == sizeof text - 1 && memcmp(name->base, text, sizeof text - 1) == 0;
+}
+
+/* Its name is long, and no other one of the table's is not a token's. */
+static uint8_t *put_cache_status(uint8_t *p, h2o_hpack_header_table_t *t, h2o_iovec_t *name, const char *value,
+                                 size_t n)
+{
+    for (size_t i = 0; i < t->num_entries; i++)
+        if (!h2o_iovec_is_token(entry_at(t, i)->name)) {
+            p = put_int(p, 0, 4, DYNAMIC_INDEX + i);
+            return put_text(p, value, n);
+        }
+    if (n > ENTRY_VALUE_MAX || !insert(t, name, value, n))
+        return put_field(p, name, value, n);
+    *p++ = INSERTED;
+    p = put_text(p, name->base, name->len);
+    return put_text(p, value, n);
+}
+
+static uint8_t *put_header(uint8_t *p, h2o_hpack_header_table_t *t, const h2o_header_t *h)
+{
+    if (many_have_it_alike(h->name))
+        return put_common(p, t, h->name, h->value.base, h->value.len);
+    if (is_cache_status(h->name))
+        return put_cache_status(p, t, h->name, h->value.base, h->value.len);
+    return put_field(p, h->name, h->value.base, h->value.len);
 }
 
 static uint8_t *put_status(uint8_t *p, int status)
@@ -93,7 +229,7 @@ static uint8_t *put_content_length(uint8_t *p, size_t length)
 
 static size_t block_bytes_max(const h2o_res_t *res, const h2o_iovec_t *server_name)
 {
-    size_t n = STATUS_BYTES_MAX + 2 * INT_BYTES_MAX + LENGTH_DIGITS_MAX;
+    size_t n = STATUS_BYTES_MAX + 3 * INT_BYTES_MAX + LENGTH_DIGITS_MAX;
 
     n += field_bytes_max(&H2O_TOKEN_SERVER->buf, server_name->len);
     n += field_bytes_max(&H2O_TOKEN_DATE->buf, H2O_TIMESTR_RFC1123_LEN);
@@ -135,17 +271,15 @@ void h2o_hpack_flatten_response(h2o_buffer_t **buf, h2o_hpack_header_table_t *he
 {
     size_t at = (*buf)->size;
     h2o_iovec_t room = h2o_buffer_reserve(buf, H2O_HTTP2_FRAME_HEADER_SIZE + block_bytes_max(res, server_name));
-    uint8_t *p = put_status((uint8_t *)room.base + H2O_HTTP2_FRAME_HEADER_SIZE, res->status);
+    uint8_t *p = (uint8_t *)room.base + H2O_HTTP2_FRAME_HEADER_SIZE;
 
-    (void)header_table;
+    p = put_size_update(p, header_table);
+    p = put_status(p, res->status);
     if (server_name->len > 0)
-        p = put_field(p, &H2O_TOKEN_SERVER->buf, server_name->base, server_name->len);
-    p = put_field(p, &H2O_TOKEN_DATE->buf, ts->str->rfc1123, H2O_TIMESTR_RFC1123_LEN);
-    for (size_t i = 0; i < res->headers.size; i++) {
-        const h2o_header_t *h = &res->headers.entries[i];
-
-        p = put_field(p, h->name, h->value.base, h->value.len);
-    }
+        p = put_common(p, header_table, (h2o_iovec_t *)&H2O_TOKEN_SERVER->buf, server_name->base, server_name->len);
+    p = put_common(p, header_table, (h2o_iovec_t *)&H2O_TOKEN_DATE->buf, ts->str->rfc1123, H2O_TIMESTR_RFC1123_LEN);
+    for (size_t i = 0; i < res->headers.size; i++)
+        p = put_header(p, header_table, &res->headers.entries[i]);
     if (content_length != SIZE_MAX)
         p = put_content_length(p, content_length);
     (*buf)->size = (size_t)((char *)p - (*buf)->bytes);
