@@ -2,7 +2,7 @@
  * Response heads on HTTP/2, in the place of libh2o's function of this name. That one puts every field into the dynamic
  * table and looks through up to 32 of them for each, where Age and Cache-Status, other ones every second, push out what
  * does not change: a sixth of all instructions of a hit. And it knows nothing of a client whose table is smaller than
- * 4096 bytes, as every second implementation's may be (RFC 7541 section 4.2, RFC 9113 section 4.3.1).
+ * 4096 bytes (RFC 7541 section 4.2, RFC 9113 section 4.3.1).
  *
  * Here a few fields go there that many responses of a connection have alike, Cache-Status for its name's sake, and the
  * rest stands as it is (RFC 7541 sections 6.1, 6.2.1, 6.2.2 and 6.2.3).
