@@ -155,37 +155,71 @@ static size_t evict_useless(struct store_thread *t, struct mono_ms now, size_t b
     return freed;
 }
 
+/* Was it used since it was placed, or since the hand passed it? *used: when it was last. */
+static bool is_used(const struct stored *s, uint32_t *used)
+{
+    *used = atomic_load_explicit(&((struct stored *)s)->used, memory_order_relaxed);
+
+    /* not where it seems to have been used a little earlier than it was placed */
+    uint32_t before = atomic_load_explicit(&((struct stored *)s)->touched, memory_order_relaxed) - *used;
+
+    return before == 0 || before > USE_SLACK_MS;
+}
+
 /* The oldest that was not used since it was placed; used ones are placed anew, as they would be had every use moved
  * them. */
-static struct stored *victim_of(struct shard *shard, unsigned pool)
+static struct stored *lru_victim(struct shard *shard, unsigned pool)
 {
     struct stored *s = shard->lru[pool].oldest;
+    uint32_t used;
 
-    for (unsigned i = 0; s != NULL && i < REQUEUED_MAX; i++, s = shard->lru[pool].oldest) {
-        uint32_t used = atomic_load_explicit(&s->used, memory_order_relaxed);
-
-        /* not where it seems to have been used a little earlier than it was placed */
-        uint32_t before = atomic_load_explicit(&s->touched, memory_order_relaxed) - used;
-
-        if (before > 0 && before <= USE_SLACK_MS)
-            break;
+    for (unsigned i = 0; s != NULL && i < REQUEUED_MAX && is_used(s, &used); i++, s = shard->lru[pool].oldest)
         shard_touch(shard, s, used);
-    }
     return s;
 }
 
+/* SIEVE's (store.h). Whom the hand passes stays where it is, and counts as not used from then on. *found: false where
+ * the hand has stopped at one that it has not looked at, since it had passed so many. */
+static struct stored *sieve_victim(struct lru *list, bool *found)
+{
+    struct stored *s = list->hand != NULL ? list->hand : list->oldest;
+    unsigned passed = 0;
+    uint32_t used;
+
+    for (; s != NULL && passed < PASSED_MAX && is_used(s, &used); passed++) {
+        shard_unuse(s, used);
+        s = s->lru_prev != NULL ? s->lru_prev : list->oldest;
+    }
+    list->hand = s;
+    *found = passed < PASSED_MAX;
+    return s;
+}
+
+static struct stored *victim_of(const struct store *store, struct shard *shard, unsigned pool, bool *found)
+{
+    if (eviction_of(store) == STORE_SIEVE)
+        return sieve_victim(&shard->lru[pool], found);
+    *found = true;
+    return lru_victim(shard, pool);
+}
+
+/* In a second round whoever the hand stands at goes: no more than so many are passed, however much is used. */
 static size_t evict_from_pool(struct store_thread *t, unsigned pool)
 {
     struct batch batch = {0};
+    size_t shards = shard_count(t->store), rounds = 1;
 
-    for (size_t i = 0; i < shard_count(t->store) && batch.count == 0; i++) {
+    for (size_t i = 0; i < rounds * shards && batch.count == 0; i++) {
         struct shard *shard = &t->store->shards[t->evict_shard++ & t->store->shard_mask];
+        bool found;
 
         pthread_mutex_lock(&shard->lock);
-        struct stored *s = victim_of(shard, pool);
+        struct stored *s = victim_of(t->store, shard, pool, &found);
 
-        if (s != NULL)
+        if (s != NULL && (found || i >= shards))
             shard_drop(t->store, shard, s, &batch);
+        else if (s != NULL)
+            rounds = 2;
         pthread_mutex_unlock(&shard->lock);
     }
     count(&t->evicted, batch.count);

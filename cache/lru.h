@@ -1,5 +1,6 @@
 /*
- * A list of responses by last use, newest first.
+ * A list of responses, newest first: by last use, or by arrival where eviction is SIEVE's. There a hand stands in it,
+ * at the one that is looked at next when room is needed; it goes on by itself when that one leaves.
  *
  * Threads  Under the shard's lock.
  */
@@ -10,6 +11,7 @@
 
 struct lru {
     struct stored *newest, *oldest;
+    struct stored *hand; /* NULL: at the oldest */
 };
 
 static inline void lru_add(struct lru *lru, struct stored *s)
@@ -25,6 +27,8 @@ static inline void lru_add(struct lru *lru, struct stored *s)
 
 static inline void lru_remove(struct lru *lru, struct stored *s)
 {
+    if (lru->hand == s)
+        lru->hand = s->lru_prev;
     if (s->lru_prev != NULL)
         s->lru_prev->lru_next = s->lru_next;
     else

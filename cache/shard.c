@@ -197,12 +197,17 @@ static void responses_changed(struct shard *shard, const struct stored *s, int c
         atomic_store_explicit(&shard->responses, n + (uint64_t)(int64_t)change, memory_order_relaxed);
 }
 
+void shard_unuse(struct stored *s, uint32_t used)
+{
+    atomic_store_explicit(&s->touched, used + 1, memory_order_relaxed);
+}
+
 /* Not used since, until the next use. */
 void shard_touch(struct shard *shard, struct stored *s, uint32_t used)
 {
     lru_remove(&shard->lru[s->head->user_scope], s);
     lru_add(&shard->lru[s->head->user_scope], s);
-    atomic_store_explicit(&s->touched, used + 1, memory_order_relaxed);
+    shard_unuse(s, used);
 }
 
 void shard_link(struct store *store, struct shard *shard, struct stored *s, struct mono_ms now)

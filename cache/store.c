@@ -62,6 +62,7 @@ struct store *store_create(const struct store_options *options)
         return NULL;
     memset(store, 0, sizeof *store);
     store->seed = options->seed;
+    atomic_init(&store->eviction, options->eviction);
     atomic_init(&store->limit, options->bytes_max);
     if (!shards_create(store, shards_wanted(options))) {
         alloc_free(store);
@@ -103,6 +104,11 @@ void store_destroy(struct store *store)
     alloc_free(store);
 }
 
+static uint32_t touch_ms_of(enum store_eviction eviction)
+{
+    return eviction == STORE_LRU ? LRU_TOUCH_MS : UINT32_MAX;
+}
+
 static struct store_thread *thread_register(struct store *store)
 {
     struct store_thread *t = alloc_aligned(CACHE_LINE, sizeof *t);
@@ -111,6 +117,7 @@ static struct store_thread *thread_register(struct store *store)
         return NULL;
     memset(t, 0, sizeof *t);
     t->store = store;
+    atomic_init(&t->touch_ms, touch_ms_of(eviction_of(store)));
     t->habits.seed = store->seed;
     t->next = store->threads;
     store->threads = t;
@@ -164,6 +171,15 @@ void store_resize(struct store *store, size_t bytes_max)
     if (!store_make_room(store->resizer, SIZE_MAX, never))
         store_thread_poll(store->resizer);
     pthread_mutex_unlock(&store->resize_lock);
+}
+
+void store_set_eviction(struct store *store, enum store_eviction eviction)
+{
+    pthread_mutex_lock(&store->threads_lock);
+    atomic_store_explicit(&store->eviction, eviction, memory_order_relaxed);
+    for (struct store_thread *t = store->threads; t != NULL; t = t->next)
+        atomic_store_explicit(&t->touch_ms, touch_ms_of(eviction), memory_order_relaxed);
+    pthread_mutex_unlock(&store->threads_lock);
 }
 
 void store_figures(struct store *store, struct store_figures *out)
@@ -241,7 +257,8 @@ void store_use(struct store_thread *t, struct stored *s, struct mono_ms now)
 
     if (atomic_load_explicit(&s->used, memory_order_relaxed) != now_ms)
         atomic_store_explicit(&s->used, now_ms, memory_order_relaxed);
-    if (use_ms_since(atomic_load_explicit(&s->touched, memory_order_relaxed), now_ms) >= LRU_TOUCH_MS)
+    if (use_ms_since(atomic_load_explicit(&s->touched, memory_order_relaxed), now_ms) >=
+        atomic_load_explicit(&t->touch_ms, memory_order_relaxed))
         touch(shard_of(t->store, s->hash), s, now);
 }
 
@@ -295,6 +312,9 @@ static bool put(struct store_thread *t, struct shard *shard, struct stored *s, s
     if (*previous != NULL)
         shard_unlink(t->store, shard, *previous);
     shard_link(t->store, shard, stored_retain(s), now);
+    /* What was asked for again is not new to SIEVE. */
+    if (*previous != NULL && eviction_of(t->store) == STORE_SIEVE)
+        atomic_store_explicit(&s->used, (uint32_t)now.ms, memory_order_relaxed);
     return true;
 }
 

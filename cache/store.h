@@ -21,16 +21,28 @@
 struct store;
 struct store_thread; /* one thread's epoch record and counters */
 
+/* Who leaves when room is needed and nothing is useless: in each pool (shared and user-scoped) and shard by itself. */
+enum store_eviction {
+    STORE_LRU, /* who was used least lately */
+    /* Y. Zhang, J. Yang, Y. Yue, Y. Vigfusson, K. V. Rashmi: SIEVE is Simpler than LRU: an Efficient Turn-Key Eviction
+     * Algorithm for Web Caches, NSDI 2024. A hand goes from the oldest to the newest by arrival, and round again, and
+     * takes the first that was not used since it came or since the hand last passed it. So what is asked for once
+     * leaves soon, and a scan does not push out what is used. What takes another's place counts as used. */
+    STORE_SIEVE,
+};
+
 struct store_options {
     size_t bytes_max; /* stored bytes, index, flights' bodies together */
     unsigned shards;  /* 0: auto from threads; rounded up to a power of two */
     unsigned threads;
     uint64_t seed; /* of the hash: random for each process */
+    enum store_eviction eviction;
 };
 
 struct store *store_create(const struct store_options *options) MUST_USE; /* NULL: out of memory */
 void store_destroy(struct store *store);                                  /* no thread uses it any more */
 void store_resize(struct store *store, size_t bytes_max);
+void store_set_eviction(struct store *store, enum store_eviction eviction); /* any thread; what is stored stays */
 
 struct store_thread *store_thread_create(struct store *store) MUST_USE;
 void store_thread_destroy(struct store_thread *t);
@@ -40,7 +52,8 @@ struct key_hash store_hash(const struct store *store, struct bytes key);
 
 /* What is stored under exactly these key bytes, whatever kind it is (stored.h), fresh or stale; NULL on a miss. Takes
  * no lock. A use, as far as eviction is concerned: the LRU position is renewed at most once in LRU_TOUCH_MS, and then
- * only if the shard's lock is free; eviction passes over what was used since. */
+ * only if the shard's lock is free; eviction passes over what was used since. SIEVE moves nothing: the time of use is
+ * all that is written. */
 struct stored *store_acquire(struct store_thread *t, struct key_hash hash, struct bytes key,
                              struct mono_ms now) MUST_USE;
 

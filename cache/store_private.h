@@ -29,6 +29,7 @@ enum {
     IDLE_SHARE = 32,  /* the part of the limit that may lie idle in the allocator */
     LINGER_SHARE = 8, /* the part of the limit that evicted responses may occupy beside it until their readers go */
     REQUEUED_MAX = 8, /* used ones that an eviction passes over */
+    PASSED_MAX = 64,  /* used ones that SIEVE's hand passes under a lock at once */
     CACHE_LINE = 128, /* two: the prefetcher fetches pairs */
 };
 
@@ -59,6 +60,9 @@ struct store_thread {
     struct store_thread *next;
     bool in_use; /* store.threads_lock */
 
+    /* any thread writes, under store.threads_lock; this thread reads */
+    _Atomic uint32_t touch_ms; /* the place in the list is renewed at most once in so many */
+
     /* this thread only */
     unsigned evict_shard, expire_shard;
     unsigned retired; /* since the last poll */
@@ -73,6 +77,7 @@ struct store {
     uint64_t shard_mask;
     uint64_t seed;
     _Atomic size_t limit;
+    _Atomic int eviction; /* enum store_eviction; threads_lock to write */
     struct purge_log purges;
     struct slabs slabs;
     struct head_table heads;
@@ -116,11 +121,17 @@ bool shard_init(struct shard *shard) MUST_USE;
 void shard_fini(struct shard *shard);
 void shard_empty(struct store *store, struct shard *shard); /* no thread uses it any more */
 
+static inline enum store_eviction eviction_of(const struct store *store)
+{
+    return (enum store_eviction)atomic_load_explicit(&((struct store *)store)->eviction, memory_order_relaxed);
+}
+
 /* Under the shard's lock, all that follows. */
 bool shard_is_full(struct shard *shard, const struct stored *s); /* for s: one of its indices has to grow */
 size_t shard_growth_bytes(struct shard *shard, const struct stored *s);
 bool shard_grow(struct store_thread *t, struct shard *shard, const struct stored *s) MUST_USE; /* false: no memory */
 void shard_touch(struct shard *shard, struct stored *s, uint32_t used);
+void shard_unuse(struct stored *s, uint32_t used); /* as if it had been placed after its last use */
 /* The lists alone, with index_set. */
 void shard_link(struct store *store, struct shard *shard, struct stored *s, struct mono_ms now);
 void shard_unlink(struct store *store, struct shard *shard, struct stored *s);

@@ -71,6 +71,8 @@ struct conf_server {
     struct conf_mark mark;
 };
 
+enum conf_eviction { CONF_LRU, CONF_SIEVE };
+
 enum conf_balance { CONF_ROUND_ROBIN, CONF_LEAST_REQUESTS };
 
 struct conf_backend {
@@ -133,6 +135,7 @@ struct conf {
 
     size_t memory_bytes, memory_object_bytes_max;
     unsigned memory_shards; /* 0: auto; else a power of two */
+    enum conf_eviction memory_eviction;
 
     const char **files; /* the main one, then those that it includes */
     size_t nfiles;

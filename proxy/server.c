@@ -96,6 +96,11 @@ static int drop_privileges(struct server *s, const struct conf *conf)
     return 0;
 }
 
+static enum store_eviction eviction_of(const struct conf *conf)
+{
+    return conf->memory_eviction == CONF_SIEVE ? STORE_SIEVE : STORE_LRU;
+}
+
 /* --- reload --- */
 
 static void note_what_stays(struct server *s, const struct conf *conf)
@@ -172,6 +177,7 @@ static void reload(struct server *s)
     note_what_stays(s, conf);
     note_what_was_let_pass(s);
     listeners_commit(s->shared.listeners);
+    store_set_eviction(s->shared.store, eviction_of(conf));
     store_resize(s->shared.store, conf->memory_bytes);
     for (unsigned i = 0; i < s->shared.nworkers; i++)
         worker_reload(s->shared.workers[i], next);
@@ -278,6 +284,7 @@ static void create_shared(struct shared *shared, const struct conf *conf)
         .shards = conf->memory_shards,
         .threads = conf->threads,
         .seed = seed,
+        .eviction = eviction_of(conf),
     });
     shared->flights = flights_create(&(struct flights_options){
         .threads = conf->threads,

@@ -124,6 +124,31 @@ def test_a_smaller_memory_is_kept_to_after_a_reload(origin, start):
     until(lambda: w.figures()["memory"]["used_bytes"] <= 8 << 20, "nothing was evicted")
 
 
+def scan_around_used_ones(w, c, name):
+    for _ in range(2):
+        for i in range(10):
+            assert c.get(f"/{name}/used/{i}").status == 200
+    for i in range(200):
+        c.get(f"/{name}/scan/{i}")
+    for i in range(10):
+        c.get(f"/{name}/used/{i}")
+
+
+@pytest.mark.parametrize("first,second", [("lru", "sieve"), ("sieve", "lru")])
+def test_another_way_of_evicting_takes_effect_with_the_reload(origin, start, first, second):
+    """A scan of more than memory holds pushes out what was used before it, or does not."""
+    origin.default = lambda q: Reply(b"x" * 100_000, headers=MINUTE)
+    memory = {"size": "8mb", "shards": 1, "eviction": first}
+    w = start(origin, memory=memory)
+    c = w.http1()
+    scan_around_used_ones(w, c, first)
+    w.reload(dict(w.conf, memory=dict(memory, eviction=second)))
+    w.wait_log("is in force")
+    scan_around_used_ones(w, c, second)
+    assert [origin.count(f"/sieve/used/{i}") for i in range(10)] == [1] * 10
+    assert [origin.count(f"/lru/used/{i}") for i in range(10)] == [2] * 10
+
+
 def read(path):
     try:
         with open(path, encoding="utf-8") as f:

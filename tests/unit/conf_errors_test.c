@@ -132,6 +132,10 @@ static void ranges_have_two_sides(void **state)
     line_is("memory: { shards: 65536 }", "");
     line_is("memory: { shards: 131072 }", "19: 'shards' is '131072'; expected auto or a power of two from 1 to 65536");
     line_is("memory: { shards: 3 }", "19: 'shards' is '3'; expected auto or a power of two from 1 to 65536");
+    line_is("memory: { eviction: lru }", "");
+    line_is("memory: { eviction: sieve }", "");
+    line_is("memory: { eviction: fifo }", "21: 'eviction' is 'fifo'; expected lru or sieve");
+    line_is("memory: { evicton: lru }", "11: unknown key 'evicton' (did you mean 'eviction'?)");
     line_is("limits: { connections: 1000000 }", "");
     line_is("limits: { connections: 1000001 }", "24: 'connections' is '1000001'; expected 1 to 1000000");
     line_is("limits: { header_timeout: 99ms }", "27: 'header_timeout' is '99ms'; expected 100ms to 1h");

@@ -43,6 +43,7 @@ static void defaults_are_as_documented(void **state)
     assert_int_equal(c->memory_bytes, 256 << 20);
     assert_int_equal(c->memory_object_bytes_max, 8 << 20);
     assert_int_equal(c->memory_shards, 0);
+    assert_int_equal(c->memory_eviction, CONF_LRU);
     assert_int_equal(c->request_body_bytes_max, 10 << 20);
     assert_int_equal(c->request_header_bytes_max, 32 << 10);
     assert_int_equal(c->connections_max, 10000);
@@ -82,7 +83,7 @@ static void the_process_is_told_everything(void **state)
     support_write("secret", "s3cr3t\r\n");
     c = support_load("threads: 3\nadmin: { address: '[::]:9091', token_file: secret, profiling: off }\n"
                      "expose_health: on\nlog: { access: a/x.log, format: combined, level: debug }\n"
-                     "memory: { size: 16mb, max_object: 16mb, shards: 64 }\ncompress: off\n"
+                     "memory: { size: 16mb, max_object: 16mb, shards: 64, eviction: lru }\ncompress: off\n"
                      "limits: { request_body: 0, request_headers: 1kb, connections: 1, header_timeout: 100ms,\n"
                      "  idle_timeout: 1d, h2_streams: 1024, h2_resets: 1/1h }\n" SMALL);
     assert_int_equal(c->threads, 3);
@@ -96,6 +97,7 @@ static void the_process_is_told_everything(void **state)
     assert_int_equal(c->memory_bytes, 16 << 20);
     assert_int_equal(c->memory_object_bytes_max, 16 << 20);
     assert_int_equal(c->memory_shards, 64);
+    assert_int_equal(c->memory_eviction, CONF_LRU);
     assert_int_equal(c->request_body_bytes_max, 0);
     assert_int_equal(c->request_header_bytes_max, 1024);
     assert_int_equal(c->connections_max, 1);

@@ -505,7 +505,10 @@ static bool came_to_everything(void)
     return hits > 0 && stores > 0 && refusals > 0 && live_bytes > 0 && f.evicted > 0 && f.expired > 0;
 }
 
-static void run_for_a_while(void)
+/* Both at once: now the one, now the other. */
+enum { EVICT_LRU = STORE_LRU, EVICT_SIEVE = STORE_SIEVE, EVICT_BOTH };
+
+static void run_for_a_while(int eviction)
 {
     struct worker workers[THREADS] = {0};
     int64_t end = now_ms().ms + RUN_MS;
@@ -516,6 +519,8 @@ static void run_for_a_while(void)
     }
     for (unsigned i = 0; now_ms().ms < end || (now_ms().ms < end + PATIENCE_MS && !came_to_everything()); i++) {
         store_resize(store, i % 2 ? LIMIT : LIMIT / 2);
+        if (eviction == EVICT_BOTH)
+            store_set_eviction(store, i % 4 < 2 ? STORE_LRU : STORE_SIEVE);
         nanosleep(&(struct timespec){0, 20000000}, NULL);
     }
     atomic_store(&stop, true);
@@ -523,19 +528,34 @@ static void run_for_a_while(void)
         pthread_join(workers[i].thread, NULL);
 }
 
-static void everything_at_once(void **state)
+static void begin_anew(int eviction)
+{
+    store = store_create(&(struct store_options){
+        .bytes_max = LIMIT,
+        .shards = 16,
+        .threads = THREADS,
+        .seed = 3,
+        .eviction = eviction == EVICT_SIEVE ? STORE_SIEVE : STORE_LRU,
+    });
+    assert_non_null(store);
+    for (unsigned i = 0; i < KEYS; i++)
+        hard_floor[i] = soft_floor[i] = 0;
+    stop = false;
+    hits = stores = refusals = live_bytes = largest_use = 0;
+    memset(key_tags, 0, sizeof key_tags);
+    make_keys();
+}
+
+static void everything_at_once(int eviction)
 {
     struct store_figures f;
     uint64_t indices;
 
-    (void)state;
-    store = store_create(&(struct store_options){.bytes_max = LIMIT, .shards = 16, .threads = THREADS, .seed = 3});
-    assert_non_null(store);
-    make_keys();
+    begin_anew(eviction);
     for (unsigned i = 0; i < LIVE; i++)
         pthread_mutex_init(&lives[i].lock, NULL);
     indices = bytes_of_the_indices();
-    run_for_a_while();
+    run_for_a_while(eviction);
     store_figures(store, &f);
     print_message("hits %lu, stored %lu, refused %lu, evicted %lu, expired %lu, read along %lu, most used %lu of %u\n",
                   (unsigned long)hits, (unsigned long)stores, (unsigned long)refusals, (unsigned long)f.evicted,
@@ -557,6 +577,24 @@ static void everything_at_once(void **state)
     store_destroy(store);
     for (unsigned i = 0; i < LIVE; i++)
         pthread_mutex_destroy(&lives[i].lock);
+}
+
+static void everything_at_once_with_lru(void **state)
+{
+    (void)state;
+    everything_at_once(EVICT_LRU);
+}
+
+static void everything_at_once_with_sieve(void **state)
+{
+    (void)state;
+    everything_at_once(EVICT_SIEVE);
+}
+
+static void everything_at_once_while_it_changes(void **state)
+{
+    (void)state;
+    everything_at_once(EVICT_BOTH);
 }
 
 /* What is read, counted up and swapped loses no count, whoever comes in between. */
@@ -631,7 +669,12 @@ static void swaps_lose_nothing(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(everything_at_once), cmocka_unit_test(swaps_lose_nothing)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(everything_at_once_with_lru),
+        cmocka_unit_test(everything_at_once_with_sieve),
+        cmocka_unit_test(everything_at_once_while_it_changes),
+        cmocka_unit_test(swaps_lose_nothing),
+    };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
