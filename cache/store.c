@@ -226,9 +226,12 @@ void batch_retire(struct store_thread *t, struct batch *batch)
 
 /* ---- use ---- */
 
-/* Renews the place in the LRU list, now and then and only if nobody is in the way. */
-static void touch(struct shard *shard, struct stored *s, struct mono_ms now)
+/* Renews the place in the LRU list, now and then and only if nobody is in the way. Not inline: a hit that does not come
+ * to it is not to pay for its registers. */
+static __attribute__((noinline)) void touch(struct store_thread *t, struct stored *s, struct mono_ms now)
 {
+    struct shard *shard = shard_of(t->store, s->hash);
+
     if (pthread_mutex_trylock(&shard->lock) != 0)
         return;
     if (s->place == PLACE_TABLE)
@@ -259,7 +262,7 @@ void store_use(struct store_thread *t, struct stored *s, struct mono_ms now)
         atomic_store_explicit(&s->used, now_ms, memory_order_relaxed);
     if (use_ms_since(atomic_load_explicit(&s->touched, memory_order_relaxed), now_ms) >=
         atomic_load_explicit(&t->touch_ms, memory_order_relaxed))
-        touch(shard_of(t->store, s->hash), s, now);
+        touch(t, s, now);
 }
 
 struct stored *store_acquire(struct store_thread *t, struct key_hash hash, struct bytes key, struct mono_ms now)

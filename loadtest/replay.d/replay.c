@@ -319,7 +319,7 @@ static void read_options(struct options *o, int argc, char **argv)
 int main(int argc, char **argv)
 {
     struct options o = {
-        .zipf = {.s = 1, .objects = 500000, .requests = 2000000, .seed = 1},
+        .zipf = {.s = 1, .objects = 250000, .requests = 1000000, .seed = 1},
         .percents = {0.1, 1, 10},
         .npercents = 3,
     };

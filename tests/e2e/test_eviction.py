@@ -24,8 +24,9 @@ def test_no_way_of_evicting_is_beyond_the_bounds(mixture):
         for what in ("lru", "sieve", "lru-exact", "sieve-exact", "sieve-cost", "gdsf", "gdsf-cost", "belady"):
             assert ratios[what, size] <= ratios["bound", size], (what, size)
         assert ratios["belady", size] > ratios["lru-exact", size]
-        assert abs(ratios["sieve", size] - ratios["sieve-exact", size]) < 0.05
-        assert abs(ratios["lru", size] - ratios["lru-exact", size]) < 0.05
+        if size != "1":  # of which each shard holds two or three
+            assert abs(ratios["sieve", size] - ratios["sieve-exact", size]) < 0.05
+            assert abs(ratios["lru", size] - ratios["lru-exact", size]) < 0.05
 
 
 def test_a_trace_is_read_as_it_is_written(tmp_path):
