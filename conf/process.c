@@ -128,7 +128,7 @@ static const struct conf_key memory_table[] = {
     {"size", KEY_SIZE, FIELD(memory_bytes), 8 * MIB, 16384 * GIB, .standard = "256mb"},
     {"max_object", KEY_SIZE, FIELD(memory_object_bytes_max), 1, 16384 * GIB, .standard = "8mb"},
     {"shards", KEY_OTHER, .read = read_shards, .standard = "auto"},
-    {"eviction", KEY_CHOICE, FIELD(memory_eviction), .choices = evictions, .standard = "lru"},
+    {"eviction", KEY_CHOICE, FIELD(memory_eviction), .choices = evictions, .standard = "sieve"},
 };
 static const struct conf_keys memory_keys = KEYS(memory_table);
 

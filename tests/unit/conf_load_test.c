@@ -43,7 +43,7 @@ static void defaults_are_as_documented(void **state)
     assert_int_equal(c->memory_bytes, 256 << 20);
     assert_int_equal(c->memory_object_bytes_max, 8 << 20);
     assert_int_equal(c->memory_shards, 0);
-    assert_int_equal(c->memory_eviction, CONF_LRU);
+    assert_int_equal(c->memory_eviction, CONF_SIEVE);
     assert_int_equal(c->request_body_bytes_max, 10 << 20);
     assert_int_equal(c->request_header_bytes_max, 32 << 10);
     assert_int_equal(c->connections_max, 10000);
