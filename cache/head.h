@@ -40,6 +40,7 @@ struct head {
     uint32_t nown;
     uint8_t kind; /* enum stored_kind */
     bool user_scope, with_authorization, with_cookie;
+    uint8_t forms; /* 0: it has none (form.h); else the caller's own, below 128 */
     uint8_t rule;
     bool explicit_, revalidate_always, must_revalidate;
     int status;

@@ -18,7 +18,7 @@ struct facts {
     int64_t stale_while_revalidate_ms, stale_if_error_ms;
     int32_t status;
     uint32_t nfields;
-    uint8_t kind, user_scope, with_authorization, with_cookie, rule, explicit_, revalidate_always, must_revalidate;
+    uint8_t kind, scope_and_forms, with_authorization, with_cookie, rule, explicit_, revalidate_always, must_revalidate;
 };
 _Static_assert(sizeof(struct facts) == 32, "no byte of it is left to chance");
 
@@ -72,7 +72,7 @@ static char *facts_put(const struct stored_options *o, char *to)
         .status = o->status,
         .nfields = (uint32_t)o->fields.n,
         .kind = (uint8_t)o->kind,
-        .user_scope = o->user_scope,
+        .scope_and_forms = (uint8_t)(o->user_scope + 2 * o->forms),
         .with_authorization = o->with_authorization,
         .with_cookie = o->with_cookie,
         .rule = l->rule,
@@ -168,6 +168,7 @@ static void head_fill(struct head *h, const struct stored_options *o, const stru
     h->user_scope = o->user_scope;
     h->with_authorization = o->with_authorization;
     h->with_cookie = o->with_cookie;
+    h->forms = o->forms;
     h->status = o->status;
     h->rule = lifetimes->rule;
     h->explicit_ = lifetimes->explicit_;

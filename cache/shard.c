@@ -1,6 +1,7 @@
 #include <string.h>
 
 #include "cache/alloc.h"
+#include "cache/form.h"
 #include "cache/store_private.h"
 
 /* Each of the indices grows by itself: by half, so that not much of it is empty. */
@@ -181,7 +182,7 @@ size_t stored_weight(const struct stored *s)
 {
     struct stored *body_of = s->chunked ? stored_chunks(s)->body_of : NULL;
 
-    return own_weight(s) + (body_of == NULL ? 0 : own_weight(body_of));
+    return own_weight(s) + forms_sum(s, stored_weight) + (body_of == NULL ? 0 : own_weight(body_of));
 }
 
 static void expiry_changed(struct shard *shard)
@@ -228,7 +229,9 @@ void shard_link(struct store *store, struct shard *shard, struct stored *s, stru
  * owner. */
 static size_t lingering_of(const struct stored *s)
 {
-    return s->chunked && atomic_load_explicit(&stored_chunks(s)->lent, memory_order_acquire) ? 0 : own_weight(s);
+    bool lent = s->chunked && atomic_load_explicit(&stored_chunks(s)->lent, memory_order_acquire);
+
+    return (lent ? 0 : own_weight(s)) + forms_sum(s, lingering_of);
 }
 
 void shard_unlink(struct store *store, struct shard *shard, struct stored *s)

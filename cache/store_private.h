@@ -114,7 +114,7 @@ static inline size_t shard_count(const struct store *store)
 /* Has a purge that covers it happened since its birth? */
 bool store_is_purged(struct store *store, const struct stored *s);
 
-/* What it occupies of the budget; constant once it is complete. */
+/* What it occupies of the budget, its forms included; once it is complete it changes by store_put_form alone. */
 size_t stored_weight(const struct stored *s);
 
 bool shard_init(struct shard *shard) MUST_USE;

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "cache/budget.h"
+#include "cache/form.h"
 #include "cache/head_table.h"
 #include "cache/store.h"
 #include "cache/tag.h"
@@ -47,6 +48,8 @@ static struct layout layout_of(const struct stored_options *o, const struct head
     l.body = l.texts + o->key.n + own_values_bytes(o, head);
     if (o->ntags > 0)
         l.body = align(l.body) + o->ntags * sizeof(struct stored_tag);
+    if (o->forms != 0)
+        l.body = ((l.body + sizeof(struct forms *) - 1) & ~(sizeof(struct forms *) - 1)) + sizeof(struct forms *);
     l.total = l.body + capacity;
     return l;
 }
@@ -168,6 +171,8 @@ static void stored_fill(struct stored *s, const struct stored_options *o, const 
     atomic_init(&s->body_state, BODY_OPEN);
     if (l->chunked)
         chunks_begin(s, o);
+    if (o->forms != 0)
+        atomic_init(stored_forms(s), NULL);
     texts_put(o, head, (char *)s + l->texts);
     tags_put(s, o);
 }
@@ -317,6 +322,7 @@ static void destroy(struct stored *s)
 
     if (s->place == PLACE_LEFT)
         budget_return_lingering(head->store, s->lingering);
+    forms_destroy(s);
     budget_free(head->store, s, stored_bytes(s));
     head_release(head);
     stored_release(body_of);

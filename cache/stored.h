@@ -6,7 +6,8 @@
  * the same object is what the store keeps afterwards, so a body exists once.
  *
  * One allocation: the struct, what only a body in chunks needs (struct stored_chunks), the key, the values that are not
- * in the head, the tags, and a body of a known length up to STORED_INLINE_MAX.
+ * in the head, the tags, a pointer to the body's other codings (form.h) where there may be any, and a body of a known
+ * length up to STORED_INLINE_MAX.
  *
  * Ownership  Reference counted, atomically. stored_create gives one. Every byte charged to the store's budget is given
  * back when the last reference goes. What stored_options points to is copied. Errors     NULL: no room in the budget or
@@ -27,6 +28,7 @@
 #include "policies/freshness.h"
 #include "policies/http_date.h"
 
+struct forms;
 struct store;
 struct store_thread;
 struct tags;
@@ -143,6 +145,7 @@ struct stored_options {
     struct bytes spec; /* of markers */
     struct bytes list; /* of markers: the caller's own */
     bool user_scope, with_authorization, with_cookie;
+    uint8_t forms; /* of head.h */
     int status;
     struct fields fields;                    /* STORED_FIELDS_MAX at most */
     struct wall_s date;                      /* of the origin, or the response time; from 1970 to 2106 */
@@ -307,10 +310,17 @@ struct fields stored_fields(const struct stored *s, struct stored_view *view);
 /* The first value of that name (lower case, but not `date`). */
 struct bytes stored_value(const struct stored *s, struct bytes name);
 
+/* Where head->forms is not 0: NULL until the first other coding is wanted. It lies right before the body. */
+static inline struct forms *_Atomic *stored_forms(const struct stored *s)
+{
+    return (struct forms * _Atomic *)(void *)((char *)s + s->body) - 1;
+}
+
 /* ntags */
 static inline struct stored_tag *stored_tags(const struct stored *s)
 {
-    return (struct stored_tag *)(void *)((char *)s + s->body) - s->ntags;
+    return (struct stored_tag *)(void *)((char *)s + s->body - (s->head->forms != 0 ? sizeof(struct forms *) : 0)) -
+           s->ntags;
 }
 
 /* As the origin stated it, or as it is known; -1: neither. */

@@ -15,6 +15,7 @@
 #include <stdio.h>
 
 #include "policies/breaker.h"
+#include "policies/compress.h"
 #include "policies/freshness.h"
 #include "policies/key.h"
 #include "policies/personal.h"
@@ -111,6 +112,7 @@ struct conf_route {
     bool no_vary_search;
     bool honor_client; /* client_cache_control: honor */
     bool coalesce;
+    struct compress_rules compress;
     struct conf_mark mark;
 };
 
@@ -139,6 +141,8 @@ struct conf {
 
     const char **files; /* the main one, then those that it includes */
     size_t nfiles;
+
+    struct compress_rules compress; /* what routes that say nothing have */
 
     struct conf_tier *tiers;
     size_t ntiers;

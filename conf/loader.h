@@ -40,9 +40,10 @@ struct document {
     uint64_t device, inode;
 };
 
-/* A route whose names are looked up once all files are read. */
+/* Of a route, what is looked up once all files are read. */
 struct pending_route {
     const struct node *backend, *ttl; /* NULL: not said, or not usable */
+    const struct node *compress;      /* read when the top level's is known; NULL: not said */
 };
 
 struct loader {

@@ -157,7 +157,7 @@ static const struct conf_key top_table[] = {
     {"routes", KEY_OTHER, .read = conf_read_routes, .keys = &conf_route_keys},
     {"limits", KEY_MAP, .keys = &limits_keys, .main_only = true},
     {"redis", KEY_LATER, .standard = NULL},
-    {"compress", KEY_LATER, .standard = "off"},
+    {"compress", KEY_OTHER, .read = conf_read_compress, .keys = &conf_compress_keys, .main_only = true},
 };
 const struct conf_keys conf_top_keys = KEYS(top_table);
 
@@ -169,6 +169,7 @@ void conf_process_default(struct loader *l)
     conf->threads = usable_cpus();
     conf->h2_resets = 200;
     conf->h2_resets_ms = 10 * SECOND_MS;
+    conf_compress_default(l);
     conf_admin_default(l);
 }
 

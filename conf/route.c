@@ -281,6 +281,12 @@ static void read_targeted(struct loader *l, const struct node *value, void *into
     route->ntargeted = words.n;
 }
 
+static void read_compress(struct loader *l, const struct node *value, void *into)
+{
+    (void)l;
+    ((struct route_reading *)into)->names.compress = value;
+}
+
 static const struct choice scopes[] = {
     {"shared", CONF_SHARED},
     {"user", CONF_USER},
@@ -313,7 +319,7 @@ static const struct conf_key route_table[] = {
     {"set_cookie", KEY_CHOICE, FIELD(set_cookie), .choices = set_cookies, .standard = "never"},
     {"coalesce", KEY_SWITCH, FIELD(coalesce), .standard = "on"},
     {"client_cache_control", KEY_OTHER, .read = read_client_cache_control, .standard = "ignore"},
-    {"compress", KEY_LATER, .standard = "off"},
+    {"compress", KEY_OTHER, .read = read_compress, .keys = &conf_route_compress_keys},
     {"limits", KEY_LATER, .standard = NULL},
 };
 const struct conf_keys conf_route_keys = KEYS(route_table);

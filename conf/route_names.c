@@ -92,6 +92,8 @@ void conf_check_routes(struct loader *l)
     struct conf *conf = l->conf;
 
     check_paths(l);
+    for (size_t i = 0; i < conf->nroutes; i++)
+        conf_settle_compress(l, l->pending[i].compress, &conf->routes[i]);
     for (size_t i = 0; i < conf->nroutes && !l->names_unknown; i++) {
         if (l->pending[i].backend != NULL)
             conf->routes[i].backend = find_backend(l, l->pending[i].backend);

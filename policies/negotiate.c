@@ -262,3 +262,10 @@ bool negotiate_coding_is_acceptable(const struct preferences *p, struct bytes co
 
     return q > Q_MAX ? is_identity(coding) : q > 0;
 }
+
+int negotiate_coding_weight(const struct preferences *p, struct bytes coding)
+{
+    unsigned q = q_of(p, coding);
+
+    return q > Q_MAX ? -1 : (int)q;
+}

@@ -48,4 +48,7 @@ bool negotiate_language_is_acceptable(const struct preferences *p, struct bytes 
 bool negotiate_coding_is_best(const struct preferences *p, struct bytes content_encoding);
 bool negotiate_coding_is_acceptable(const struct preferences *p, struct bytes content_encoding);
 
+/* How much a coding is wanted, in thousandths, by its own weight or that of "*"; -1: neither is there. Lower case. */
+int negotiate_coding_weight(const struct preferences *p, struct bytes coding);
+
 #endif

@@ -5,6 +5,7 @@
 #include "policies/forward.h"
 #include "policies/qualified.h"
 #include "policies/targeted.h"
+#include "proxy/forms.h"
 #include "proxy/invalidate.h"
 #include "proxy/no_vary.h"
 #include "proxy/respond.h"
@@ -254,6 +255,22 @@ static bool is_private(const struct answer *a)
     return a->cc.private_ || a->cc.private_qualified;
 }
 
+/* Only what is stored may be had in other codings. no-transform counts in Cache-Control even where a targeted field is
+ * read in its place (RFC 9213 section 2.1: it is not about caching alone). */
+static uint8_t forms_of(const struct answer *a, const struct ask *ask)
+{
+    if (a->storing != STORING_OK || ask->head)
+        return 0;
+    return forms_of_answer(&ask->route->conf->compress,
+                           &(struct compress_facts){
+                               .status = a->status,
+                               .fields = a->fields,
+                               .content_length = a->content_length,
+                               .no_transform = a->cc.no_transform || cache_control_parse(a->fields).no_transform,
+                               .user_scope = ask->user_scope,
+                           });
+}
+
 struct stored_options answer_options(const struct answer *a, const struct ask *ask, uint64_t born)
 {
     return (struct stored_options){
@@ -264,6 +281,7 @@ struct stored_options answer_options(const struct answer *a, const struct ask *a
         .user_scope = ask->user_scope,
         .with_authorization = storing_usable_with_authorization(&a->cc) && !is_private(a),
         .with_cookie = storing_usable_with_cookie(&a->lifetimes) && !is_private(a),
+        .forms = forms_of(a, ask),
         .status = a->status,
         .fields = a->fields,
         .date = a->date,

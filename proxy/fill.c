@@ -409,6 +409,8 @@ static bool find_confirmed(struct fill *fill, struct fields not_modified)
 static void freshen(struct fill *fill, struct answer *a)
 {
     struct worker *w = fill->ask.worker;
+
+    a->content_length = (int64_t)stored_length(fill->stale);
     struct stored_options options = answer_options(a, &fill->ask, fill->flight->born);
     struct stored *response = stored_create_freshened(w->store, &options, fill->stale, loop_now(w->loop));
 
@@ -417,7 +419,7 @@ static void freshen(struct fill *fill, struct answer *a)
         fail(fill, FILL_NO_ROOM, 0);
         return;
     }
-    a->content_length = stored_content_length(response);
+    coder_carry_over(w->store, fill->stale, response, loop_now(w->loop));
     fill->freshened = fill->flight->validated = true;
     publish(fill, a, response);
     if (is_overtaken(fill, fill->stale)) {
@@ -534,6 +536,8 @@ static void update_by_head(struct fill *fill, struct fields fields, int64_t cont
         struct stored_options options = answer_options(&a, &as_get, fill->flight->born);
         struct stored *updated = stored_create_freshened(w->store, &options, old, loop_now(w->loop));
 
+        if (updated != NULL)
+            coder_carry_over(w->store, old, updated, loop_now(w->loop));
         if (updated != NULL && !store_put(w->store, updated, loop_now(w->loop)))
             log_event(w->shared->log, CONF_LOG_DEBUG, "a head was not renewed: purged meanwhile, or no room");
         stored_release(updated);

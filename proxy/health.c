@@ -92,6 +92,26 @@ static json_t *memory_json(struct shared *shared)
                      "expired", (json_int_t)f.expired);
 }
 
+/* How often a response was put into a coding, and what that saved; identity: unpacked. */
+static json_t *compressions_json(struct shared *shared)
+{
+    struct coder_figures f;
+    json_t *all = json_object();
+    json_int_t total = 0;
+
+    coder_figures(shared->coder, &f);
+    for (enum coding c = 0; c < CODINGS; c++) {
+        total += c == CODING_IDENTITY ? 0 : (json_int_t)f.codings[c].made;
+        json_object_set_new(all, coding_name(c).p,
+                            json_pack("{s:I, s:I, s:I, s:I}", "made", (json_int_t)f.codings[c].made, "bytes_before",
+                                      (json_int_t)f.codings[c].bytes_before, "bytes_after",
+                                      (json_int_t)f.codings[c].bytes_after, "refused",
+                                      (json_int_t)f.codings[c].refused));
+    }
+    json_object_set_new(all, "total", json_integer(total));
+    return all;
+}
+
 static json_t *flights_json(struct shared *shared)
 {
     struct flights_figures f;
@@ -160,6 +180,7 @@ char *health_cache_json(struct shared *shared, const struct snapshot *snapshot, 
                         json_pack("{s:s, s:i, s:i, s:i}", "state", "off", "hit", 0, "miss", 0, "error", 0));
     json_object_set_new(health, "origin",
                         json_pack("{s:I, s:I}", "requests", (json_int_t)t.origin_requests, "saved", (json_int_t)saved));
+    json_object_set_new(health, "compressions", compressions_json(shared));
     json_object_set_new(health, "flights", flights_json(shared));
     json_object_set_new(health, "routes", routes_json(snapshot));
     json_object_set_new(health, "backends", backends_json(snapshot));

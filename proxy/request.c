@@ -9,6 +9,7 @@
 #include "policies/range.h"
 #include "policies/storing.h"
 #include "proxy/fill.h"
+#include "proxy/forms.h"
 #include "proxy/health.h"
 #include "proxy/identity.h"
 #include "proxy/no_vary.h"
@@ -91,6 +92,7 @@ static void on_dispose(void *data)
 
     log_request(r);
     cancel_restart(r);
+    forms_leave(r);
     if (r->reading)
         stored_reader_stop(&r->reader);
     end_parking(r);
@@ -117,6 +119,7 @@ static void on_gone(struct hangup *h)
         return;
     }
     flight_leave(&r->waiter);
+    forms_leave(r);
     cancel_restart(r);
     request_waiting(r, false);
     respond_to_nobody(r);
@@ -149,6 +152,7 @@ static void restart(struct request *r)
     struct worker *w = r->worker;
 
     flight_leave(&r->waiter);
+    r->as_it_comes = r->awaits_whole;
     stored_release(r->partial);
     r->partial = NULL;
     stored_release(r->stale); /* memory is asked again, and may know better */
@@ -422,6 +426,8 @@ static void on_wake(struct flight_waiter *waiter)
         respond_more(r);
         return;
     }
+    if (r->form_wait != NULL)
+        return;
     switch (flight_state(f)) {
     case FLIGHT_FETCHING:
         return;

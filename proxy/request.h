@@ -20,6 +20,7 @@
 #include "proxy/guard.h"
 #include "proxy/worker.h"
 
+struct form_wait;
 struct selection;
 
 struct request {
@@ -63,13 +64,17 @@ struct request {
     unsigned rounds;   /* how often it began again */
     bool looked_again; /* ... because something was stored while it looked: that happens once */
     struct request *restart_next;
+    struct form_wait *form_wait; /* what it waits for is being made; NULL: nothing */
     bool hangup_on, waiting, reading, parked, started, finished, restarting;
     bool unlisted;       /* not counted: it asks for the counters */
     bool broken_off;     /* by weir, for want of the rest: no reset of the client's */
     bool may_answer_get; /* a POST whose answer may be stored for GET, if it says so */
     bool alone;          /* its flight is its own: nobody joins, conditions go to the origin */
     bool refreshing;     /* a stale answer goes out while a fill is started in its name */
-    bool let_go;         /* what it waited for is not for it: no more waiting */
+    bool waited_for_form;
+    bool awaits_whole; /* the answer is to come whole before it goes out */
+    bool as_it_comes;  /* it did once, in vain */
+    bool let_go;       /* what it waited for is not for it: no more waiting */
 };
 
 /* libh2o's one handler. */

@@ -5,8 +5,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "policies/compress.h"
 #include "policies/conditional.h"
 #include "policies/http_date.h"
+#include "proxy/forms.h"
 
 enum {
     RUNS = 16,             /* pieces of a body handed to libh2o at once */
@@ -123,7 +125,22 @@ enum { NOWHERE = UINT16_MAX };
 
 static size_t prepared_bytes(size_t nfields)
 {
-    return sizeof(struct prepared) + nfields * (sizeof(h2o_header_t) + sizeof(uint16_t) + sizeof(bool));
+    /* and a Vary */
+    return sizeof(struct prepared) + (nfields + 1) * (sizeof(h2o_header_t) + sizeof(uint16_t) + sizeof(bool));
+}
+
+/* Of what could have been sent in another coding (RFC 9110 section 12.5.5). */
+static void add_vary(const struct head *head, struct prepared *p)
+{
+    static const h2o_iovec_t vary = {H2O_STRLIT("vary")};
+
+    for (size_t i = 0; i < head->nfields; i++)
+        if (bytes_eq(head->fields[i].name, BYTES_LIT("vary")) && head->values[i] == HEAD_SHARED &&
+            compress_vary_names_it(head->fields[i].value))
+            return;
+    p->in_not_modified[p->nheaders] = true;
+    p->headers[p->nheaders++] =
+        (h2o_header_t){(h2o_iovec_t *)&vary, "Vary", h2o_iovec_init(H2O_STRLIT("Accept-Encoding"))};
 }
 
 static void prepared_fill(const struct head *head, void *room)
@@ -134,8 +151,8 @@ static void prepared_fill(const struct head *head, void *room)
     _Static_assert(sizeof(h2o_iovec_t) == sizeof(struct bytes) &&
                        offsetof(h2o_iovec_t, len) == offsetof(struct bytes, n),
                    "a field's name is handed to libh2o in place");
-    p->own_at = (uint16_t *)(void *)(p->headers + head->nfields);
-    p->in_not_modified = (bool *)(void *)(p->own_at + head->nfields);
+    p->own_at = (uint16_t *)(void *)(p->headers + head->nfields + 1);
+    p->in_not_modified = (bool *)(void *)(p->own_at + head->nfields + 1);
     for (size_t i = 0; i < head->nfields; i++) {
         const struct field *f = &head->fields[i];
         const h2o_token_t *token = h2o_lookup_token(f->name.p, f->name.n);
@@ -156,6 +173,8 @@ static void prepared_fill(const struct head *head, void *room)
             .value = h2o_iovec_init(f->value.p, f->value.n),
         };
     }
+    if (head->forms != 0)
+        add_vary(head, p);
 }
 
 const struct head_preparation prepared_heads = {prepared_bytes, prepared_fill};
@@ -492,13 +511,14 @@ static void add_withheld(struct request *r, struct fields fields)
     }
 }
 
-static void copy_headers(struct request *r, struct stored *s)
+/* extra: so many more are to come, beside weir's own. */
+static void copy_headers(struct request *r, struct stored *s, size_t extra)
 {
     const struct prepared *p = prepared_of(s);
     h2o_headers_t *h = &r->req->res.headers;
     const char *at = stored_own_values(s);
 
-    reserve_headers(r, p->nheaders + withheld(r, s).n);
+    reserve_headers(r, p->nheaders + extra);
     memcpy(h->entries, p->headers, p->nheaders * sizeof p->headers[0]);
     h->size = p->nheaders;
     for (uint32_t i = 0; i < s->head->nown; i++) {
@@ -510,13 +530,13 @@ static void copy_headers(struct request *r, struct stored *s)
 }
 
 /* The fields of a 206 (RFC 9110 section 15.3.7): all, with the range that is sent. */
-static void copy_part_headers(struct request *r, struct stored *s, const struct content_range *range)
+static void copy_part_headers(struct request *r, struct stored *s, size_t extra, const struct content_range *range)
 {
     h2o_headers_t *h = &r->req->res.headers;
     char *text = h2o_mem_alloc_pool(&r->req->pool, CONTENT_RANGE_MAX);
     size_t kept = 0;
 
-    copy_headers(r, s);
+    copy_headers(r, s, extra);
     for (size_t i = 0; i < h->size; i++)
         if (h->entries[i].name != &H2O_TOKEN_CONTENT_RANGE->buf)
             h->entries[kept++] = h->entries[i];
@@ -524,12 +544,12 @@ static void copy_part_headers(struct request *r, struct stored *s, const struct 
     add_header(r->req, H2O_TOKEN_CONTENT_RANGE, "Content-Range", text, content_range_format(range, text));
 }
 
-static void copy_not_modified_headers(struct request *r, struct stored *s)
+static void copy_not_modified_headers(struct request *r, struct stored *s, size_t extra)
 {
     h2o_headers_t *h = &r->req->res.headers;
     size_t kept = 0;
 
-    copy_headers(r, s);
+    copy_headers(r, s, extra);
     for (size_t i = 0; i < h->size; i++)
         if (prepared_of(s)->in_not_modified[i])
             h->entries[kept++] = h->entries[i];
@@ -609,10 +629,73 @@ static bool is_just_what_was_asked_for(struct request *r, struct stored *s)
     return s->head->status == 206 && f != NULL && f->response == s && !f->validated;
 }
 
+static bool may_have_forms(const struct request *r, const struct stored *s)
+{
+    return s->head->forms != 0 && (r->in.get || r->in.head) && stored_body_state(s) == BODY_COMPLETE;
+}
+
+static bool respond_form(struct request *r, struct stored *whole, struct stored *s, enum conditional verdict,
+                         int64_t age_ms);
+
+/* What is not in the coding that is wanted is wanted from now on; meanwhile it goes out as it is, if it can. A HEAD
+ * alone is not worth the work. */
+static bool respond_in_best_form(struct request *r, struct stored *s, int64_t age_ms)
+{
+    struct form_choice choice = forms_choose(r, s);
+    enum conditional verdict = judge(r, choice.form);
+    bool missing = choice.form == s && choice.coding != coder_came_in(s);
+
+    if (missing && verdict == CONDITIONAL_SEND && (r->in.get || choice.must_wait) && forms_want(r, s, choice.coding) &&
+        choice.must_wait && forms_wait(r, s, choice.coding, age_ms))
+        return true;
+    return respond_form(r, s, choice.form, verdict, age_ms);
+}
+
+/* It is still arriving, and will be stored, in a coding that is of no use to this client. One that turned out too large
+ * for that, so that this request began again, is taken as it comes. */
+static bool must_come_whole(struct request *r, struct stored *s)
+{
+    const struct flight *f = r->waiter.flight;
+
+    if (s->head->forms == 0 || !r->in.get || f == NULL || f->note != STORING_OK || stored_body_state(s) != BODY_OPEN ||
+        r->as_it_comes)
+        return false;
+    struct form_choice choice = forms_choose(r, s);
+
+    return choice.must_wait && choice.coding != coder_came_in(s) && judge(r, s) == CONDITIONAL_SEND;
+}
+
+/* The flight wakes the request again. False: it is passed through by now. */
+static bool await_whole(struct request *r)
+{
+    struct stored_reader reader;
+
+    if (!flight_reader_start(r->waiter.flight, &reader))
+        return false;
+    stored_reader_stop(&reader);
+    r->awaits_whole = true;
+    return true;
+}
+
 bool respond_stored(struct request *r, struct stored *s, int64_t age_ms)
 {
-    enum conditional verdict = judge(r, s);
+    if (may_have_forms(r, s))
+        return respond_in_best_form(r, s, age_ms);
+    if (must_come_whole(r, s))
+        return await_whole(r);
+    return respond_form(r, s, s, judge(r, s), age_ms);
+}
 
+void respond_again(struct request *r, struct stored *s, int64_t age_ms)
+{
+    if (!respond_stored(r, s, age_ms))
+        respond_problem(r, 503, "this response cannot be delivered any more", 1);
+}
+
+/* s: `whole`, or a form of it. */
+static bool respond_form(struct request *r, struct stored *whole, struct stored *s, enum conditional verdict,
+                         int64_t age_ms)
+{
     if (verdict != CONDITIONAL_SEND && r->status.fwd != FWD_NONE && r->status.fwd_status == 0)
         r->status.fwd_status = s->head->status;
     struct part part;
@@ -629,14 +712,16 @@ bool respond_stored(struct request *r, struct stored *s, int64_t age_ms)
 
     if (with_body && !start_reading(r, s))
         return false;
+    size_t extra = withheld(r, whole).n;
+
     r->sending = stored_retain(s);
     if (verdict == CONDITIONAL_NOT_MODIFIED)
-        copy_not_modified_headers(r, s);
+        copy_not_modified_headers(r, s, extra);
     else if (choice == PART_SOME)
-        copy_part_headers(r, s, &part.range);
+        copy_part_headers(r, s, extra, &part.range);
     else
-        copy_headers(r, s);
-    add_withheld(r, withheld(r, s));
+        copy_headers(r, s, extra);
+    add_withheld(r, withheld(r, whole));
     if (age_ms >= 0)
         add_age(r, age_ms);
     add_own(r);

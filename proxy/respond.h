@@ -22,9 +22,15 @@ struct prepared {
 extern const struct head_preparation prepared_heads;
 
 /* Sends `s` (a reference is taken); from a flight while the request's waiter is joined. Conditional requests are
- * answered 304 where that is right, requests for a range 206 or 416. r->status and r->outcome are set. age_ms <
- * 0: no Age. False, and nothing has happened: its body is being passed through and its beginning is gone. */
+ * answered 304 where that is right, requests for a range 206 or 416. What is complete goes out in the coding that the
+ * client wants most, where it is there (forms.h). r->status and r->outcome are set. age_ms <
+ * 0: no Age. The answer may wait
+ * until it is whole, or a form of it made. False, and nothing has happened: its body is being passed through and its
+ * beginning is gone. */
 bool respond_stored(struct request *r, struct stored *s, int64_t age_ms);
+
+/* The same, for a request that has waited for a form of `s` (forms.h). */
+void respond_again(struct request *r, struct stored *s, int64_t age_ms);
 
 /* Which bytes of `s` the request asks for: the whole where it is no GET, has no Range, or goes alone. */
 enum part_verdict respond_choose_part(struct request *r, struct stored *s, struct part *part);

@@ -330,6 +330,7 @@ static void serve(struct server *s)
 {
     struct shared *shared = &s->shared;
 
+    shared->coder = coder_create(shared->store, (shared->nworkers + 1) / 2);
     for (unsigned i = 0; i < shared->nworkers; i++)
         worker_start(shared, i, s->snapshot);
     s->tick.fire = on_tick;
@@ -342,9 +343,12 @@ static void serve(struct server *s)
         log_end(shared->log, LOG_MIN_MS);
         _exit(0);
     }
+    coder_stop(shared->coder);
     workers_end(shared);
     for (unsigned i = 0; i < shared->nworkers; i++)
         worker_join(shared->workers[i]);
+    coder_destroy(shared->coder);
+    shared->coder = NULL;
 }
 
 /* What is left of the drain's time, but no longer than a reader that reads needs. */

@@ -13,6 +13,7 @@
 
 #include "cache/flight.h"
 #include "cache/store.h"
+#include "proxy/coder.h"
 #include "proxy/connection.h"
 #include "proxy/identity.h"
 #include "proxy/listener.h"
@@ -25,6 +26,7 @@ struct shared {
     unsigned nworkers;
     struct worker **workers;
     struct store *store;
+    struct coder *coder;
     struct flights *flights;
     struct backends *backends;
     struct counters *counters;
@@ -43,7 +45,14 @@ struct shared {
 struct request;
 struct fill;
 
-enum { DATES = 64 };
+enum { DATES = 64, WISH_MEMOS = 16, WISH_MEMO_MAX = 63 };
+
+/* What Accept-Encoding says, for those that come again and again. */
+struct wish_memo {
+    uint8_t n;
+    char text[WISH_MEMO_MAX];
+    struct coding_wishes wishes;
+};
 
 struct worker {
     unsigned index;
@@ -64,6 +73,8 @@ struct worker {
         int64_t s;
         h2o_timestamp_string_t *text;
     } dates[DATES];
+
+    struct wish_memo wish_memos[WISH_MEMOS];
 
     /* requests that are to begin again once the callbacks that let them go have returned */
     struct request *restarts;

@@ -186,7 +186,6 @@ def test_an_empty_file_and_one_that_is_not_there_are_errors(tmp_path):
 
 @pytest.mark.parametrize("extra", [
     "redis: { servers: [127.0.0.1:6379] }",
-    "compress: { encodings: [gzip] }",
     "admin: { address: 127.0.0.1:9090, profiling: on }",
     "ttl: { a: { fresh: 1s, memory: 1s } }",
 ])
@@ -204,7 +203,7 @@ def test_backend_keys_that_this_version_lacks_are_refused(tmp_path, key):
 
 
 @pytest.mark.parametrize("key", [
-    "compress: on", "limits: { rate: 100/s }",
+    "limits: { rate: 100/s }",
     "scope: user, user: { jwt: { header: Authorization, claim: sub, key_file: k } }",
 ])
 def test_route_keys_that_this_version_lacks_are_refused(tmp_path, key):

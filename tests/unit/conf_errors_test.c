@@ -81,8 +81,6 @@ static void later_features_are_refused_and_their_harmless_values_are_not(void **
 {
     (void)state;
     line_is("redis: { servers: [a] }", "1: 'redis' is not supported by this version");
-    line_is("compress: { min_size: 1kb }", "1: 'compress' is not supported by this version (only 'compress: off' is)");
-    line_is("compress: off", "");
     line_is("admin: { profiling: on }", "10: 'profiling' is not supported by this version (only 'profiling: off' is)");
     line_is("ttl: { a: { memory: 5m } }", "13: 'memory' is not supported by this version");
     route_is("path: /a, limits: { rate: 1/s }", "37: 'limits' is not supported by this version");
@@ -94,6 +92,31 @@ static void later_features_are_refused_and_their_harmless_values_are_not(void **
                "50: 'consistent_hash' is not supported by this version");
     errors_are("listen: [{ address: '0.0.0.0:1', proxy_protocol: on }]\n" BACKENDS ROUTES,
                "weir.conf:1:34: 'proxy_protocol' is not supported by this version (only 'proxy_protocol: off' is)\n");
+}
+
+static void compression_is_judged_at_top_level_and_in_routes(void **state)
+{
+    (void)state;
+    line_is("compress: off", "");
+    line_is("compress: { gzip_level: 9, br_level: 11, zstd_level: 19, min_size: 0 }", "");
+    line_is("compress: { gzip_level: 10 }", "25: 'gzip_level' is '10'; expected 1 to 9");
+    line_is("compress: { gzip_level: 0 }", "25: 'gzip_level' is '0'; expected 1 to 9");
+    line_is("compress: { br_level: 12 }", "23: 'br_level' is '12'; expected 0 to 11");
+    line_is("compress: { zstd_level: 20 }", "25: 'zstd_level' is '20'; expected 1 to 19");
+    line_is("compress: { min_sise: 1 }", "13: unknown key 'min_sise' (did you mean 'min_size'?)");
+    line_is("compress: yes", "11: 'compress' is 'yes'; expected on, off, or a map, such as { encodings: [br, gzip] }");
+    line_is("compress: { encodings: [gzip, deflate] }",
+            "31: 'encodings': 'deflate': no coding that is made here; expected zstd, br or gzip");
+    line_is("compress: { encodings: [br, br] }", "29: 'encodings': 'br': it is there already");
+    line_is("compress: { encodings: [] }", "24: 'encodings' is an empty list; expected a list of codings, such as "
+                                           "[zstd, br, gzip], or 'compress: off'");
+    line_is("compress: { types: [text] }", "21: 'types': 'text': not a media type, such as application/json or text/*");
+    line_is("compress: { types: ['*/json'] }",
+            "21: 'types': '*/json': not a media type, such as application/json or text/*");
+    line_is("compress: { types: ['*/*', application/vnd.api+json] }", "");
+    route_is("path: /a, compress: { br_level: 12 }", "59: 'br_level' is '12'; expected 0 to 11");
+    route_is("path: /a, compress: maybe",
+             "47: 'compress' is 'maybe'; expected on, off, or a map, such as { encodings: [br, gzip] }");
 }
 
 static void wrong_types_say_what_was_found_and_what_is_expected(void **state)
@@ -563,6 +586,7 @@ int main(void)
         cmocka_unit_test(unknown_keys_are_answered_with_the_nearest),
         cmocka_unit_test(duplicate_keys_are_refused),
         cmocka_unit_test(later_features_are_refused_and_their_harmless_values_are_not),
+        cmocka_unit_test(compression_is_judged_at_top_level_and_in_routes),
         cmocka_unit_test(wrong_types_say_what_was_found_and_what_is_expected),
         cmocka_unit_test(ranges_have_two_sides),
         cmocka_unit_test(breakers_are_judged),

@@ -299,6 +299,49 @@ static void a_breaker_has_defaults_only_where_there_is_one(void **state)
     conf_release(c);
 }
 
+/* What a route does not say is as at top level, wherever that stands. */
+static void a_route_has_the_compression_of_the_top_level_but_for_what_it_says(void **state)
+{
+    struct conf *c = support_load("routes:\n"
+                                  "  - { path: /a, backend: api }\n"
+                                  "  - { path: /b, backend: api, compress: off }\n"
+                                  "  - { path: /c, backend: api, compress: on }\n"
+                                  "  - { path: /d, backend: api, compress: { min_size: 10, encodings: [gzip] } }\n"
+                                  "compress: { br_level: 9, types: [Text/*, application/xml] }\n"
+                                  "backends: { api: { servers: [http://127.0.0.1:9000] } }\n"
+                                  "listen: [{ address: '127.0.0.1:8080' }]\n");
+    const struct compress_rules *a = &c->routes[0].compress, *d = &c->routes[3].compress;
+
+    (void)state;
+    assert_true(a->on);
+    assert_false(a->user);
+    assert_int_equal(a->nencodings, 3);
+    assert_int_equal(a->encodings[0], CODING_ZSTD);
+    assert_int_equal(a->encodings[1], CODING_BR);
+    assert_int_equal(a->encodings[2], CODING_GZIP);
+    assert_int_equal(a->min_size, 1024);
+    assert_int_equal(a->levels[CODING_GZIP], 6);
+    assert_int_equal(a->levels[CODING_BR], 9);
+    assert_int_equal(a->levels[CODING_ZSTD], 3);
+    assert_int_equal(a->ntypes, 2);
+    assert_true(is(a->types[0], "text/*"));
+    assert_false(c->routes[1].compress.on);
+    assert_true(c->routes[2].compress.on && c->routes[2].compress.user);
+    assert_int_equal(c->routes[2].compress.min_size, 1024);
+    assert_true(d->on && d->user);
+    assert_int_equal(d->min_size, 10);
+    assert_int_equal(d->nencodings, 1);
+    assert_int_equal(d->encodings[0], CODING_GZIP);
+    assert_int_equal(d->levels[CODING_BR], 9);
+    conf_release(c);
+    c = support_load("compress: off\nroutes: [{ path: /a, backend: api }, { path: /b, backend: api, compress: on }]\n"
+                     "backends: { api: { servers: [http://127.0.0.1:9000] } }\n"
+                     "listen: [{ address: '127.0.0.1:8080' }]\n");
+    assert_false(c->routes[0].compress.on);
+    assert_true(c->routes[1].compress.on);
+    conf_release(c);
+}
+
 /* Routes come before what they name, which must not matter. */
 static void a_route_is_told_everything(void **state)
 {
@@ -415,6 +458,7 @@ int main(void)
         cmocka_unit_test(a_tier_is_a_duration_or_a_map),
         cmocka_unit_test(servers_are_urls_of_three_kinds),
         cmocka_unit_test(a_breaker_has_defaults_only_where_there_is_one),
+        cmocka_unit_test(a_route_has_the_compression_of_the_top_level_but_for_what_it_says),
         cmocka_unit_test(a_route_is_told_everything),
         cmocka_unit_test(short_forms_of_a_route),
         cmocka_unit_test(a_snapshot_lives_as_long_as_its_last_reference),
