@@ -66,7 +66,7 @@ static struct bytes text_of(size_t n, bool noise)
 
     for (size_t i = 0; i < n; i++) {
         x ^= x << 13, x ^= x >> 7, x ^= x << 17;
-        p[i] = (char)(noise ? x : "a text, again and again "[i % 24] + (x % 64 == 0));
+        p[i] = noise ? (char)x : (char)("a text, again and again "[i % 24] + (x % 64 == 0));
     }
     return (struct bytes){p, n};
 }
