@@ -643,11 +643,17 @@ static bool respond_in_best_form(struct request *r, struct stored *s, int64_t ag
 {
     struct form_choice choice = forms_choose(r, s);
     enum conditional verdict = judge(r, choice.form);
-    bool missing = choice.form == s && choice.coding != coder_came_in(s);
 
-    if (missing && verdict == CONDITIONAL_SEND && (r->in.get || choice.must_wait) && forms_want(r, s, choice.coding) &&
-        choice.must_wait && forms_wait(r, s, choice.coding, age_ms))
-        return true;
+    if (choice.form == s && choice.coding != coder_came_in(s) && verdict == CONDITIONAL_SEND &&
+        (r->in.get || choice.must_wait)) {
+        bool coming = forms_want(r, s, choice.coding);
+
+        if (choice.must_wait && coming && forms_wait(r, s, choice.coding, age_ms))
+            return true;
+        /* it may have been made meanwhile */
+        if (choice.must_wait && stored_form(s, choice.coding) != NULL)
+            choice.form = stored_form(s, choice.coding);
+    }
     return respond_form(r, s, choice.form, verdict, age_ms);
 }
 
