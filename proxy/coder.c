@@ -332,6 +332,8 @@ void coder_stop(struct coder *coder)
 
 void coder_destroy(struct coder *coder)
 {
+    if (coder == NULL)
+        return;
     pthread_cond_destroy(&coder->wanted);
     pthread_mutex_destroy(&coder->lock);
     free(coder->threads);

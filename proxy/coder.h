@@ -21,7 +21,7 @@ struct coder;
 struct coder *coder_create(struct store *store, unsigned threads);
 /* Nobody asks any more. Those who wait are told; jobs that have not begun are dropped. Loops still run. */
 void coder_stop(struct coder *coder);
-void coder_destroy(struct coder *coder);
+void coder_destroy(struct coder *coder); /* stopped, or NULL */
 
 /* What the body of a stored response is to be had in, as head->forms says it: 0, or 1 and the coding that it came in.
  */

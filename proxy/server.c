@@ -306,6 +306,7 @@ static void destroy_shared(struct shared *shared)
     listeners_destroy(shared->listeners);
     backends_destroy(shared->backends);
     flights_destroy(shared->flights);
+    coder_destroy(shared->coder);
     store_destroy(shared->store);
     rates_destroy(shared->rates);
     counters_destroy(shared->counters);
@@ -347,8 +348,6 @@ static void serve(struct server *s)
     workers_end(shared);
     for (unsigned i = 0; i < shared->nworkers; i++)
         worker_join(shared->workers[i]);
-    coder_destroy(shared->coder);
-    shared->coder = NULL;
 }
 
 /* What is left of the drain's time, but no longer than a reader that reads needs. */
