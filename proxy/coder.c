@@ -126,10 +126,10 @@ static struct stored *form_of(struct store_thread *t, const struct job *j, const
 
 static void add(_Atomic uint64_t *figure, uint64_t n)
 {
-    atomic_fetch_add_explicit(figure, n, memory_order_relaxed);
+    atomic_fetch_add_explicit(figure, n, memory_order_release);
 }
 
-/* The claim ends here. */
+/* The claim ends here. What the figures tell has happened by then. */
 static void work(struct coder *coder, struct store_thread *t, struct job *j, struct codec_buffer *out)
 {
     struct stored *form = NULL;
@@ -141,14 +141,14 @@ static void work(struct coder *coder, struct store_thread *t, struct job *j, str
     if (code(coder, j, out) == CODEC_OK)
         form = form_of(t, j, out);
     if (form == NULL) {
-        add(&coder->figures[j->coding].refused, 1);
         form_give_up(j->s, j->coding, true);
+        add(&coder->figures[j->coding].refused, 1);
         return;
     }
-    add(&coder->figures[j->coding].made, 1);
+    store_put_form(t, j->s, j->coding, form);
     add(&coder->figures[j->coding].bytes_before, stored_length(j->s));
     add(&coder->figures[j->coding].bytes_after, out->n);
-    store_put_form(t, j->s, j->coding, form);
+    add(&coder->figures[j->coding].made, 1);
 }
 
 /* Out of the list, those who wait for that. */
@@ -343,12 +343,12 @@ void coder_destroy(struct coder *coder)
 void coder_figures(const struct coder *coder, struct coder_figures *out)
 {
     for (enum coding c = 0; c < CODINGS; c++) {
-        out->codings[c].made = atomic_load_explicit(&((struct coder *)coder)->figures[c].made, memory_order_relaxed);
+        out->codings[c].made = atomic_load_explicit(&((struct coder *)coder)->figures[c].made, memory_order_acquire);
         out->codings[c].bytes_before =
             atomic_load_explicit(&((struct coder *)coder)->figures[c].bytes_before, memory_order_relaxed);
         out->codings[c].bytes_after =
             atomic_load_explicit(&((struct coder *)coder)->figures[c].bytes_after, memory_order_relaxed);
         out->codings[c].refused =
-            atomic_load_explicit(&((struct coder *)coder)->figures[c].refused, memory_order_relaxed);
+            atomic_load_explicit(&((struct coder *)coder)->figures[c].refused, memory_order_acquire);
     }
 }
