@@ -365,6 +365,12 @@ async def purger(world, address, admin_address):
     admin.transport.close()
 
 
+def missing(world):
+    """What has not happened, or hardly, so that it was not tested."""
+    return ([kind for kind in ("url", "prefix", "tag", "all", "soft url", "soft tag", "unsafe", "location", "group") if not world.races[kind]] +
+            [what for what in ("hit", "collapsed", "fetched", "304", "206") if world.counts[what] <= RACES / 30])
+
+
 async def run(world, port, w):
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: Origin(world), "127.0.0.1", port, backlog=1024)
@@ -372,7 +378,7 @@ async def run(world, port, w):
     tasks = [asyncio.ensure_future(client(world, w.address)) for _ in range(CLIENTS)]
     tasks += [asyncio.ensure_future(purger(world, w.address, ("127.0.0.1", w.admin_port))) for _ in range(PURGERS)]
     begun = time.monotonic()
-    while sum(world.races.values()) < RACES and not world.faults and not any(t.done() for t in tasks):
+    while (sum(world.races.values()) < RACES or missing(world)) and not world.faults and not any(t.done() for t in tasks):
         await asyncio.sleep(0.05)
     took = time.monotonic() - begun
     world.stop = True
@@ -399,7 +405,4 @@ def test_nothing_older_than_an_answered_purge_is_served(tmp_path):
     n = sum(world.races.values())
     print(f"{n} races in {took:.1f} s, {n / took:.0f} a second:", json.dumps(world.races), json.dumps(world.counts))
     assert not world.faults, f"WEIR_STORM_SEED={SEED}, {len(world.faults)} faults:\n" + "\n".join(world.faults[:10])
-    for kind in ("url", "prefix", "tag", "all", "soft url", "soft tag", "unsafe", "location", "group"):
-        assert world.races[kind] > 0, f"no race of the kind {kind!r}: nothing was tested"
-    for what in ("hit", "collapsed", "fetched", "304", "206"):
-        assert world.counts[what] > RACES / 30, f"hardly any {what}: nothing was tested"
+    assert not missing(world)

@@ -26,8 +26,8 @@ def test_routes_and_tiers_change_and_the_cache_stays(origin, start):
     w.get("/a")
     kept = w.http1()
     assert kept.get("/a").hit and kept.get("/b").status == 404
-    w.reload(dict(conf, ttl={"t": "1h"}, routes=[*conf["routes"], {"path": "/b", "backend": "api", "ttl": "t"}]))
-    until(lambda: kept.get("/b").status == 200, "the new route never came")
+    w.reload_and_wait(dict(conf, ttl={"t": "1h"}, routes=[*conf["routes"], {"path": "/b", "backend": "api", "ttl": "t"}]))
+    assert kept.get("/b").status == 200
     assert w.get("/a").hit, "the cache was lost"
     assert w.get("/b").cache["ttl"] > 3000
     w.reload(dict(conf))
@@ -57,8 +57,8 @@ def test_backends_and_limits_change(make_origin, start):
     conf = base_conf(one, limits={"request_body": "1kb"})
     w = start(conf=conf)
     assert w.get("/x").body == b"one" and w.request("POST", "/x", [], b"x" * 2000).status == 413
-    w.reload(dict(conf, backends={"api": {"servers": [two.url]}}, limits={"request_body": "4kb"}))
-    until(lambda: w.get("/x").body == b"two", "the new server was never asked")
+    w.reload_and_wait(dict(conf, backends={"api": {"servers": [two.url]}}, limits={"request_body": "4kb"}))
+    assert w.get("/x").body == b"two"
     until(lambda: w.request("POST", "/x", [], b"x" * 2000).status == 200, "one thread keeps to the old limit")
 
 
@@ -73,8 +73,8 @@ def test_a_request_keeps_the_configuration_it_began_with(make_origin, start):
     c.send(b"GET /x HTTP/1.1\r\nHost: api.test\r\n\r\n")
     s = streams.wait()
     s.send(b"begin ")
-    w.reload(dict(conf, backends={"other": {"servers": [two.url]}}, routes=[{"path": "/**", "backend": "other"}]))
-    until(lambda: w.get("/y").body == b"two", "the new backend was never asked")
+    w.reload_and_wait(dict(conf, backends={"other": {"servers": [two.url]}}, routes=[{"path": "/**", "backend": "other"}]))
+    assert w.get("/y").body == b"two"
     s.send(b"end")
     s.end()
     r = c.response()

@@ -193,6 +193,12 @@ class Weir:
             self.configure(conf)
         self.signal(signal.SIGHUP)
 
+    def reload_and_wait(self, conf):
+        """Until all threads have it: they take it one after the other."""
+        after = len(self.lines)
+        self.reload(conf)
+        self.wait_log("is in force", 10 * SLOW, after)
+
     # Clients. Those made here are closed before the program is stopped.
     def http1(self, **kw):
         kw.setdefault("address", self.address)
