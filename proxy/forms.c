@@ -131,6 +131,19 @@ bool forms_want(struct request *r, struct stored *s, enum coding coding)
     return stored_form_state(s, coding) == FORM_CLAIMED;
 }
 
+void forms_prepare(struct request *r)
+{
+    struct stored *s = r->sending;
+
+    if (s == NULL || s->head->forms == 0 || !r->in.get || r->outcome == OUTCOME_HIT ||
+        stored_body_state(s) != BODY_COMPLETE)
+        return;
+    struct form_choice choice = forms_choose(r, s);
+
+    if (choice.form == s && choice.coding != coder_came_in(s))
+        forms_want(r, s, choice.coding);
+}
+
 /* --- waiting --- */
 
 struct form_wait {

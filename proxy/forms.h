@@ -22,6 +22,10 @@ struct form_choice forms_choose(struct request *r, struct stored *s);
 /* Has the one that is wanted made, if it can be. True: it is being made now. */
 bool forms_want(struct request *r, struct stored *s, enum coding coding);
 
+/* At the end of a request: what it got as it came from the origin, because there was nothing else yet, is made in the
+ * coding that it wants, so that the next one has it. */
+void forms_prepare(struct request *r);
+
 /* The answer waits until the form is there; then, or when there will be none, respond_stored runs again. False: it is
  * not being made. */
 bool forms_wait(struct request *r, struct stored *s, enum coding coding, int64_t age_ms);

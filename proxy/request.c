@@ -93,6 +93,7 @@ static void on_dispose(void *data)
     log_request(r);
     cancel_restart(r);
     forms_leave(r);
+    forms_prepare(r);
     if (r->reading)
         stored_reader_stop(&r->reader);
     end_parking(r);

@@ -289,6 +289,17 @@ def test_ranges_are_of_the_body_as_it_came(origin, start):
     assert r.status == 200 and r.body == TEXT and r.get("etag") == '"a"'
 
 
+def test_who_fetched_it_has_the_coding_made_for_the_next(origin, start):
+    """It gets what comes as it comes; nobody else need ask in vain."""
+    text(origin)
+    w = start(origin)
+    assert w.get("/x", accept("br")).get("content-encoding") is None
+    until_jobs(w, 1, "br")
+    assert w.get("/x", accept("br")).get("content-encoding") == "br"
+    w.get("/y")
+    assert jobs(w) == 1
+
+
 def test_a_304_that_freshens_keeps_the_codings(origin, start):
     """RFC 9111 section 4.3.4: all that is stored of it has the new fields."""
     for path, body in (("/x", TEXT), ("/large", BODIES["8m"][:1 << 20]), ("/noise", zlib.compress(BODIES["8m"][:400000]))):
