@@ -16,6 +16,7 @@ def replay(*arguments):
     return {(what, size): float(ratio) for what, size, ratio, *_ in rows}
 
 
+@pytest.mark.skipif(weir.SANITIZER == "thread", reason="it has one thread")
 @pytest.mark.parametrize("mixture", [[], ["--scans", "--wonders"]])
 def test_no_way_of_evicting_is_beyond_the_bounds(mixture):
     ratios = replay("--zipf", "1", "--objects", "3000", "--requests", "30000", "--sizes", "1,10,50", "--cost", *mixture)
