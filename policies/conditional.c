@@ -2,20 +2,13 @@
 
 #include "policies/http_date.h"
 
-/* Where the conditions are; the number of fields where there is none. */
-struct conditions {
-    size_t if_none_match, if_modified_since;
-    bool modified_since_twice;
-};
-
 /* Most fields fail this one comparison: the conditions are looked for on every hit. */
 static bool may_be_condition(struct bytes name)
 {
     return name.n >= 8 && name.p[0] == 'i' && name.p[1] == 'f' && name.p[2] == '-';
 }
 
-/* False when there is no condition. */
-static bool conditions_find(struct fields request, struct conditions *c)
+bool conditions_find(struct fields request, struct conditions *c)
 {
     size_t none = request.n;
 
@@ -105,34 +98,24 @@ static bool list_matches(struct fields request, size_t first, struct bytes etag)
 
 /* Date stands in for a missing Last-Modified (RFC 9111 section 4.3.2). What is no date, or came twice, is no condition
  * (RFC 9110 section 13.1.3). */
-static bool unmodified_since(struct bytes condition, struct fields response, struct wall_s now)
+static bool unmodified_since(struct bytes condition, const struct validators *stored, struct wall_s now)
 {
-    struct bytes modified = fields_value(response, BYTES_LIT("last-modified"));
-    struct wall_s since, date;
+    struct wall_s since, modified = stored->date;
 
-    if (modified.n == 0)
-        modified = fields_value(response, BYTES_LIT("date"));
-    return http_date_parse(condition, now, &since) && http_date_parse(modified, now, &date) && date.s <= since.s;
+    if (stored->last_modified.n > 0 && !http_date_parse(stored->last_modified, now, &modified))
+        return false;
+    return http_date_parse(condition, now, &since) && modified.s <= since.s;
 }
 
-bool conditional_is_asked(struct fields request)
+enum conditional conditional_judge(struct fields request, const struct conditions *c, const struct validators *stored,
+                                   struct wall_s now)
 {
-    struct conditions c;
+    bool not_modified = false;
 
-    return conditions_find(request, &c);
-}
-
-enum conditional conditional_judge(struct fields request, struct fields response, struct wall_s now)
-{
-    struct conditions c;
-    bool not_modified;
-
-    if (!conditions_find(request, &c))
-        return CONDITIONAL_SEND;
-    if (c.if_none_match < request.n)
-        not_modified = list_matches(request, c.if_none_match, fields_value(response, BYTES_LIT("etag")));
-    else
-        not_modified = !c.modified_since_twice && unmodified_since(request.v[c.if_modified_since].value, response, now);
+    if (c->if_none_match < request.n)
+        not_modified = list_matches(request, c->if_none_match, stored->etag);
+    else if (c->if_modified_since < request.n && !c->modified_since_twice)
+        not_modified = unmodified_since(request.v[c->if_modified_since].value, stored, now);
     return not_modified ? CONDITIONAL_NOT_MODIFIED : CONDITIONAL_SEND;
 }
 

@@ -14,13 +14,25 @@ enum conditional {
     CONDITIONAL_NOT_MODIFIED, /* 304 */
 };
 
-/* Judges If-None-Match, else If-Modified-Since (RFC 9110 section 13.2.2) of a GET or HEAD against a stored 200 or 206
- * (RFC 9111 section 4.3.2: the caller asks only for these). The stored response has a Date, the origin's or the time of
- * its receipt: it stands in for a missing Last-Modified. Names of both are lower case. */
-enum conditional conditional_judge(struct fields request, struct fields response, struct wall_s now);
+/* Where in a request the conditions are that a cache judges; the number of its fields where one is not. */
+struct conditions {
+    size_t if_none_match, if_modified_since;
+    bool modified_since_twice;
+};
 
-/* Is there anything for conditional_judge to judge? */
-bool conditional_is_asked(struct fields request);
+/* False: there is none. Names are lower case. */
+bool conditions_find(struct fields request, struct conditions *c);
+
+/* What they are compared with. Only If-None-Match asks for the tag, and only where there is none for the others. */
+struct validators {
+    struct bytes etag, last_modified; /* empty: the response has none */
+    struct wall_s date; /* the origin's, or the time of the receipt: stands in for a missing Last-Modified */
+};
+
+/* Judges If-None-Match, else If-Modified-Since (RFC 9110 section 13.2.2) of a GET or HEAD against a stored 200 or 206
+ * (RFC 9111 section 4.3.2: the caller asks only for these). */
+enum conditional conditional_judge(struct fields request, const struct conditions *c, const struct validators *stored,
+                                   struct wall_s now);
 
 /* Is there an If-Match or If-Unmodified-Since? These are for origin servers, and a cache must not evaluate them (RFC
  * 9110 section 13.2.2, RFC 9111 section 4.3.2): such a request is the origin's to answer. */

@@ -259,8 +259,10 @@ static void add_own(struct request *r)
 
 static void reserve_headers(struct request *r, size_t n)
 {
-    r->req->res.headers = (h2o_headers_t){NULL, 0, 0};
-    h2o_vector_reserve(&r->req->pool, &r->req->res.headers, n + FIELDS_ADDED);
+    size_t capacity = n + FIELDS_ADDED;
+
+    r->req->res.headers =
+        (h2o_headers_t){h2o_mem_alloc_pool(&r->req->pool, capacity * sizeof(h2o_header_t)), 0, capacity};
 }
 
 static uint64_t now_us(void)
@@ -556,39 +558,30 @@ static void copy_not_modified_headers(struct request *r, struct stored *s, size_
     h->size = kept;
 }
 
-struct validators {
-    struct field v[2];
-    char date[HTTP_DATE_LEN + 1];
-};
-
-/* As much of a response as conditions of the request are about. */
-static struct fields validators_of(const struct stored *s, struct fields request, struct validators *v)
+/* As much of a response as these conditions are about. */
+static struct validators validators_of(const struct stored *s, const struct conditions *c, size_t nfields)
 {
-    const struct bytes etag = BYTES_LIT("etag"), modified = BYTES_LIT("last-modified"), date = BYTES_LIT("date");
-    size_t n = 1;
+    struct validators v = {.date = stored_date(s)};
 
-    v->v[0] = (struct field){etag, NULL, stored_value(s, etag)};
-    v->v[1] = (struct field){modified, NULL, stored_value(s, modified)};
-    if (v->v[1].value.n > 0) {
-        n = 2;
-    } else if (fields_has(request, BYTES_LIT("if-modified-since"))) {
-        http_date_format(stored_date(s), v->date);
-        v->v[1] = (struct field){date, NULL, {v->date, HTTP_DATE_LEN}};
-        n = 2;
-    }
-    return (struct fields){v->v, n};
+    if (c->if_none_match < nfields)
+        v.etag = stored_value(s, BYTES_LIT("etag"));
+    else
+        v.last_modified = stored_value(s, BYTES_LIT("last-modified"));
+    return v;
 }
 
 /* A client's conditions are weir's to judge where weir answers from what it keeps; what the origin answered to a
  * request that went alone has been judged by the origin. */
 static enum conditional judge(struct request *r, struct stored *s)
 {
-    struct validators v;
+    struct conditions c;
 
-    if (!conditional_is_asked(r->in.fields) || (s->head->status != 200 && s->head->status != 206) || r->alone ||
+    if (!conditions_find(r->in.fields, &c) || (s->head->status != 200 && s->head->status != 206) || r->alone ||
         !(r->in.get || r->in.head))
         return CONDITIONAL_SEND;
-    return conditional_judge(r->in.fields, validators_of(s, r->in.fields, &v), loop_wall(r->worker->loop));
+    struct validators v = validators_of(s, &c, r->in.fields.n);
+
+    return conditional_judge(r->in.fields, &c, &v, loop_wall(r->worker->loop));
 }
 
 static void send_problem(struct request *r, int status, const char *detail, int retry_after_s);

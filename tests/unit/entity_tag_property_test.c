@@ -16,10 +16,13 @@
 
 static bool not_modified(struct bytes list, struct bytes etag)
 {
-    const struct field request = {BYTES_LIT("if-none-match"), NULL, list}, response = {BYTES_LIT("etag"), NULL, etag};
+    const struct field field = {BYTES_LIT("if-none-match"), NULL, list};
+    const struct fields request = {&field, 1};
+    const struct validators stored = {.etag = etag};
+    struct conditions c;
 
-    return conditional_judge((struct fields){&request, 1}, (struct fields){&response, 1}, (struct wall_s){0}) ==
-           CONDITIONAL_NOT_MODIFIED;
+    assert_true(conditions_find(request, &c));
+    return conditional_judge(request, &c, &stored, (struct wall_s){0}) == CONDITIONAL_NOT_MODIFIED;
 }
 
 /* One tag, as it is in a list: the W of a weak one aside, it is the text to compare. */
