@@ -28,6 +28,32 @@ enum {
     ENTRY_OVERHEAD = 32, /* RFC 7541 section 4.1 */
     ENTRIES_MAX = 16,
     ENTRY_VALUE_MAX = 100,
+    STATIC_NAMES = 62,
+};
+
+/* Fields that many responses of a connection have alike. */
+enum common {
+    COMMON_NONE,
+    COMMON_CACHE_CONTROL,
+    COMMON_CONTENT_TYPE,
+    COMMON_DATE,
+    COMMON_SERVER,
+    COMMON_VIA,
+    COMMON_CACHE_STATUS, /* for its name's sake, which is long and in no static table */
+    COMMONS,
+};
+
+/* By the index of the name in the static table (RFC 7541 appendix A). */
+static const uint8_t common_names[STATIC_NAMES] = {
+    [24] = COMMON_CACHE_CONTROL, [31] = COMMON_CONTENT_TYPE, [33] = COMMON_DATE,
+    [54] = COMMON_SERVER,        [60] = COMMON_VIA,
+};
+
+/* What the table's `entries` points to: libh2o gives it back in one piece. Entries are numbered from 1 as they come. */
+struct entries {
+    h2o_hpack_header_table_entry_t v[ENTRIES_MAX];
+    uint64_t inserted;      /* the number of what came last */
+    uint64_t last[COMMONS]; /* ... of what was last used of such a name; 0: none */
 };
 
 static uint8_t *put_int(uint8_t *p, uint8_t pattern, unsigned prefix_bits, size_t value)
@@ -55,9 +81,25 @@ static uint8_t *put_text(uint8_t *p, const char *text, size_t n)
 
 /* --- the dynamic table: libh2o's struct, which it disposes of with the connection --- */
 
+static struct entries *entries_of(const h2o_hpack_header_table_t *t)
+{
+    return (struct entries *)(void *)t->entries;
+}
+
 static h2o_hpack_header_table_entry_t *entry_at(const h2o_hpack_header_table_t *t, size_t i)
 {
-    return t->entries + (t->entry_start_index + i) % t->entry_capacity;
+    return t->entries + (t->entry_start_index + i) % ENTRIES_MAX;
+}
+
+/* Where in the table; no less than num_entries: it is not there any more, or never was. */
+static size_t last_used(const h2o_hpack_header_table_t *t, enum common which)
+{
+    return t->num_entries > 0 ? entries_of(t)->inserted - entries_of(t)->last[which] : 0;
+}
+
+static void use(h2o_hpack_header_table_t *t, enum common which, size_t i)
+{
+    entries_of(t)->last[which] = entries_of(t)->inserted - i;
 }
 
 static size_t entry_bytes(const h2o_iovec_t *name, size_t value_n)
@@ -96,12 +138,15 @@ static bool insert(h2o_hpack_header_table_t *t, h2o_iovec_t *name, const char *v
     while (t->num_entries == ENTRIES_MAX || t->hpack_size + bytes > t->hpack_capacity)
         drop_oldest(t);
     if (t->entries == NULL) {
-        t->entries = h2o_mem_alloc(ENTRIES_MAX * sizeof *t->entries);
-        memset(t->entries, 0, ENTRIES_MAX * sizeof *t->entries);
+        struct entries *entries = h2o_mem_alloc(sizeof *entries);
+
+        memset(entries, 0, sizeof *entries);
+        t->entries = entries->v;
         t->entry_capacity = ENTRIES_MAX;
     }
-    t->entry_start_index = (t->entry_start_index + t->entry_capacity - 1) % t->entry_capacity;
+    t->entry_start_index = (t->entry_start_index + ENTRIES_MAX - 1) % ENTRIES_MAX;
     t->num_entries++;
+    entries_of(t)->inserted++;
     t->hpack_size += bytes;
     *entry_at(t, 0) = (h2o_hpack_header_table_entry_t){
         .name = h2o_iovec_is_token(name) ? name : shared_text(name->base, name->len), .value = shared_text(value, n)};
@@ -130,40 +175,60 @@ static size_t field_bytes_max(const h2o_iovec_t *name, size_t value_n)
     return name->len + value_n + 2 * INT_BYTES_MAX + 1;
 }
 
-static uint8_t *put_field(uint8_t *p, const h2o_iovec_t *name, const char *value, size_t value_n)
-{
-    const h2o_token_t *token = h2o_iovec_is_token(name) ? H2O_STRUCT_FROM_MEMBER(h2o_token_t, buf, name) : NULL;
-    uint8_t pattern = token != NULL && token->dont_compress ? NEVER_INDEXED : 0;
-
-    if (token != NULL && token->http2_static_table_name_index != 0)
-        p = put_int(p, pattern, 4, (size_t)token->http2_static_table_name_index);
-    else {
-        *p++ = pattern;
-        p = put_text(p, name->base, name->len);
-    }
-    return put_text(p, value, value_n);
-}
-
-static bool many_have_it_alike(const h2o_iovec_t *name)
-{
-    return name == &H2O_TOKEN_DATE->buf || name == &H2O_TOKEN_CONTENT_TYPE->buf ||
-           name == &H2O_TOKEN_CACHE_CONTROL->buf || name == &H2O_TOKEN_VIA->buf || name == &H2O_TOKEN_SERVER->buf;
-}
-
-static uint8_t *put_common(uint8_t *p, h2o_hpack_header_table_t *t, h2o_iovec_t *name, const char *value, size_t n)
+/* NULL: a name that libh2o does not know. As h2o_iovec_is_token has it, which is a call for each field. */
+static const h2o_token_t *token_of(const h2o_iovec_t *name)
 {
     const h2o_token_t *token = H2O_STRUCT_FROM_MEMBER(h2o_token_t, buf, name);
 
-    for (size_t i = 0; i < t->num_entries; i++) {
-        const h2o_hpack_header_table_entry_t *e = entry_at(t, i);
+    return token >= h2o__tokens && token < h2o__tokens + H2O_MAX_TOKENS ? token : NULL;
+}
 
-        if (e->name == name && e->value->len == n && memcmp(e->value->base, value, n) == 0)
-            return put_int(p, INDEXED, 7, DYNAMIC_INDEX + i);
-    }
-    if (n > ENTRY_VALUE_MAX || !insert(t, name, value, n))
-        return put_field(p, name, value, n);
+static uint8_t *put_unknown(uint8_t *p, const h2o_iovec_t *name, const char *value, size_t value_n)
+{
+    *p++ = 0;
+    p = put_text(p, name->base, name->len);
+    return put_text(p, value, value_n);
+}
+
+static uint8_t *put_known(uint8_t *p, const h2o_token_t *token, const char *value, size_t value_n)
+{
+    uint8_t pattern = token->dont_compress ? NEVER_INDEXED : 0;
+
+    p = put_int(p, pattern, 4, (size_t)token->http2_static_table_name_index);
+    if (token->http2_static_table_name_index == 0)
+        p = put_text(p, token->buf.base, token->buf.len);
+    return put_text(p, value, value_n);
+}
+
+static bool entry_is(const h2o_hpack_header_table_entry_t *e, const h2o_iovec_t *name, const char *value, size_t n)
+{
+    return e->name == name && e->value->len == n && memcmp(e->value->base, value, n) == 0;
+}
+
+static uint8_t *insert_common(uint8_t *p, h2o_hpack_header_table_t *t, enum common which, const h2o_token_t *token,
+                              const char *value, size_t n)
+{
+    if (n > ENTRY_VALUE_MAX || !insert(t, (h2o_iovec_t *)&token->buf, value, n))
+        return put_known(p, token, value, n);
+    use(t, which, 0);
     p = put_int(p, INSERTED, 6, (size_t)token->http2_static_table_name_index);
     return put_text(p, value, n);
+}
+
+/* It is where it was the last time, or anywhere in the table, or has yet to come there. */
+static inline uint8_t *put_common(uint8_t *p, h2o_hpack_header_table_t *t, enum common which, const h2o_token_t *token,
+                                  const char *value, size_t n)
+{
+    size_t i = last_used(t, which);
+
+    if (i >= t->num_entries || !entry_is(entry_at(t, i), &token->buf, value, n)) {
+        for (i = 0; i < t->num_entries && !entry_is(entry_at(t, i), &token->buf, value, n); i++)
+            ;
+        if (i == t->num_entries)
+            return insert_common(p, t, which, token, value, n);
+        use(t, which, i);
+    }
+    return put_int(p, INDEXED, 7, DYNAMIC_INDEX + i);
 }
 
 static bool is_cache_status(const h2o_iovec_t *name)
@@ -173,29 +238,34 @@ static bool is_cache_status(const h2o_iovec_t *name)
     return name->len == sizeof text - 1 && memcmp(name->base, text, sizeof text - 1) == 0;
 }
 
-/* Its name is long, and no other one of the table's is not a token's. */
 static uint8_t *put_cache_status(uint8_t *p, h2o_hpack_header_table_t *t, h2o_iovec_t *name, const char *value,
                                  size_t n)
 {
-    for (size_t i = 0; i < t->num_entries; i++)
-        if (!h2o_iovec_is_token(entry_at(t, i)->name)) {
-            p = put_int(p, 0, 4, DYNAMIC_INDEX + i);
-            return put_text(p, value, n);
-        }
+    size_t i = last_used(t, COMMON_CACHE_STATUS);
+
+    if (i < t->num_entries) {
+        p = put_int(p, 0, 4, DYNAMIC_INDEX + i);
+        return put_text(p, value, n);
+    }
     if (n > ENTRY_VALUE_MAX || !insert(t, name, value, n))
-        return put_field(p, name, value, n);
+        return put_unknown(p, name, value, n);
+    use(t, COMMON_CACHE_STATUS, 0);
     *p++ = INSERTED;
     p = put_text(p, name->base, name->len);
     return put_text(p, value, n);
 }
 
-static uint8_t *put_header(uint8_t *p, h2o_hpack_header_table_t *t, const h2o_header_t *h)
+static inline uint8_t *put_header(uint8_t *p, h2o_hpack_header_table_t *t, const h2o_header_t *h)
 {
-    if (many_have_it_alike(h->name))
-        return put_common(p, t, h->name, h->value.base, h->value.len);
-    if (is_cache_status(h->name))
-        return put_cache_status(p, t, h->name, h->value.base, h->value.len);
-    return put_field(p, h->name, h->value.base, h->value.len);
+    const h2o_token_t *token = token_of(h->name);
+    const char *value = h->value.base;
+    size_t n = h->value.len;
+
+    if (token == NULL)
+        return is_cache_status(h->name) ? put_cache_status(p, t, h->name, value, n) : put_unknown(p, h->name, value, n);
+    enum common which = (enum common)common_names[(size_t)token->http2_static_table_name_index];
+
+    return which != COMMON_NONE ? put_common(p, t, which, token, value, n) : put_known(p, token, value, n);
 }
 
 static uint8_t *put_status(uint8_t *p, int status)
@@ -276,8 +346,8 @@ void h2o_hpack_flatten_response(h2o_buffer_t **buf, h2o_hpack_header_table_t *he
     p = put_size_update(p, header_table);
     p = put_status(p, res->status);
     if (server_name->len > 0)
-        p = put_common(p, header_table, (h2o_iovec_t *)&H2O_TOKEN_SERVER->buf, server_name->base, server_name->len);
-    p = put_common(p, header_table, (h2o_iovec_t *)&H2O_TOKEN_DATE->buf, ts->str->rfc1123, H2O_TIMESTR_RFC1123_LEN);
+        p = put_common(p, header_table, COMMON_SERVER, H2O_TOKEN_SERVER, server_name->base, server_name->len);
+    p = put_common(p, header_table, COMMON_DATE, H2O_TOKEN_DATE, ts->str->rfc1123, H2O_TIMESTR_RFC1123_LEN);
     for (size_t i = 0; i < res->headers.size; i++)
         p = put_header(p, header_table, &res->headers.entries[i]);
     if (content_length != SIZE_MAX)
