@@ -42,6 +42,7 @@ struct connection {
     h2o_socket_t *sock;
     SSL_CTX *tls; /* a reference: libh2o makes the SSL only when the first byte comes, from the bare pointer */
     struct interim *interim;
+    struct authority_memo authority;
     char peer[INET6_ADDRSTRLEN]; /* connection_peer's text, once somebody has asked */
     bool tcp, http2;
     bool is_new;    /* no request has come yet */
@@ -486,6 +487,7 @@ static void forget(struct connection *c)
     c->all->n--;
     atomic_fetch_sub_explicit(c->all->open_total, 1, memory_order_relaxed);
     SSL_CTX_free(c->tls);
+    free((char *)c->authority.raw.p);
     free(c);
 }
 
@@ -551,6 +553,23 @@ struct connection *connection_of(h2o_req_t *req)
     if (req->version >= 0x200)
         c->http2 = true;
     return c;
+}
+
+const struct authority_memo *connection_authority(const struct connection *c)
+{
+    return &c->authority;
+}
+
+void connection_remember(struct connection *c, struct bytes raw, struct bytes canonical)
+{
+    if (c->authority.raw.n > 0)
+        return;
+    char *text = h2o_mem_alloc(raw.n + canonical.n + 1);
+
+    memcpy(text, raw.p, raw.n);
+    memcpy(text + raw.n, canonical.p, canonical.n);
+    text[raw.n + canonical.n] = '\0';
+    c->authority = (struct authority_memo){{text, raw.n}, {text + raw.n, canonical.n}};
 }
 
 bool connection_request_begin(struct connection *c)

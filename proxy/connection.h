@@ -43,6 +43,15 @@ void connections_accept(struct connections *all, h2o_socket_t *sock, h2o_accept_
 
 struct connection *connection_of(h2o_req_t *req);
 
+/* An authority as one of its requests named it, and in its canonical form (policies/uri.h): most requests of a
+ * connection name the same. Both are empty until connection_remember, of which the first counts; they live as long as
+ * the connection, and `canonical` ends in '\0'. */
+struct authority_memo {
+    struct bytes raw, canonical;
+};
+const struct authority_memo *connection_authority(const struct connection *c);
+void connection_remember(struct connection *c, struct bytes raw, struct bytes canonical); /* copied */
+
 /* For each request that the handler sees: begin (false: the connection is dead for abuse or a limit; answer trivially,
  * fetch nothing), and how it ended. waiting: the answer waits for weir (origin), not for the client. */
 enum request_end {

@@ -138,20 +138,45 @@ static struct request_verdict find_line(h2o_req_t *req, bool http1, struct reque
     return refuse(400, http1 ? "the Host field is missing" : "the :authority pseudo-field is missing");
 }
 
+static bool normalize_authority(h2o_req_t *req, struct bytes raw, struct guarded *out)
+{
+    struct connection *c = connection_of(req);
+    const struct authority_memo *memo = connection_authority(c);
+
+    if (bytes_eq(raw, memo->raw)) {
+        out->authority = memo->canonical;
+        return true;
+    }
+    char *text = h2o_mem_alloc_pool(&req->pool, raw.n + 1);
+
+    if (!uri_authority_normalize(raw, out->https, text, &out->authority.n))
+        return false;
+    text[out->authority.n] = '\0';
+    out->authority.p = text;
+    connection_remember(c, raw, out->authority);
+    return true;
+}
+
+static bool normalize_path(h2o_req_t *req, struct bytes raw, struct guarded *out)
+{
+    char *path = h2o_mem_alloc_pool(&req->pool, raw.n + 1);
+
+    if (!uri_path_normalize(raw, path, &out->path.n))
+        return false;
+    path[out->path.n] = '\0';
+    out->path.p = path;
+    return true;
+}
+
 static struct request_verdict normalize(h2o_req_t *req, const struct request_line *line, struct guarded *out)
 {
     const char *mark = memchr(line->target.p, '?', line->target.n);
     size_t path_n = mark == NULL ? line->target.n : (size_t)(mark - line->target.p);
-    char *path = h2o_mem_alloc_pool(&req->pool, path_n + 1);
-    char *authority = h2o_mem_alloc_pool(&req->pool, line->authority.n + 1);
 
-    if (!uri_path_normalize((struct bytes){line->target.p, path_n}, path, &out->path.n))
+    if (!normalize_path(req, (struct bytes){line->target.p, path_n}, out))
         return refuse(400, "the path has an invalid escape or climbs above the root");
-    if (!uri_authority_normalize(line->authority, out->https, authority, &out->authority.n))
+    if (!normalize_authority(req, line->authority, out))
         return refuse(400, "the host is not a name or address with an optional port");
-    path[out->path.n] = authority[out->authority.n] = '\0';
-    out->path.p = path;
-    out->authority.p = authority;
     if (mark != NULL) {
         out->has_query = true;
         out->query = (struct bytes){mark + 1, line->target.n - path_n - 1};

@@ -140,3 +140,16 @@ def test_get_with_a_body_is_not_mixed_up_with_one_without(origin, start):
     r = w.request("GET", "/x", [], b"evil")
     assert r.status in (200, 400)
     assert w.get("/x").body == b"body="
+
+
+@pytest.mark.parametrize("kind", ["http1", "http2"])
+def test_the_host_of_each_request_counts_whatever_its_connection_asked_for_before(origin, start, kind):
+    """RFC 9110 section 7.2; the first one of a connection is remembered in its canonical form."""
+    origin.default = lambda q: Reply(q.get("host").encode(), headers=MINUTE)
+    w = start(origin)
+    c = getattr(w, kind)()
+    hosts = ["A.Test:80", "a.test", "b.test", "A.Test:80", "A.Test:81", "a.test.", "B.test:080", "a.tes", "A.Test:8", "a.test"]
+    bodies = [c.request("GET", "/x", host=h).body.decode() for h in hosts]
+    assert bodies == ["a.test", "a.test", "b.test", "a.test", "a.test:81", "a.test", "b.test", "a.tes", "a.test:8", "a.test"]
+    assert origin.count("/x") == 5
+    c.close()
