@@ -15,6 +15,9 @@
  * climbs above the root. out may be raw.p. */
 bool uri_path_normalize(struct bytes raw, char *out, size_t *len);
 
+/* True: uri_path_normalize would give back the same bytes. False: it may. */
+bool uri_path_is_canonical(struct bytes path);
+
 /* Decodes escapes of unreserved characters and upper-cases the others' hex digits (RFC 3986 sections 6.2.2.1 and
  * 6.2.2.2). An invalid escape is kept as it is. At most raw.n bytes; out may be raw.p. Never makes an escape of what
  * was none: after such a bare '%' digits stay escaped. */

@@ -159,13 +159,13 @@ static bool normalize_authority(h2o_req_t *req, struct bytes raw, struct guarded
 
 static bool normalize_path(h2o_req_t *req, struct bytes raw, struct guarded *out)
 {
-    char *path = h2o_mem_alloc_pool(&req->pool, raw.n + 1);
+    out->path = raw;
+    if (uri_path_is_canonical(raw))
+        return true;
+    char *path = h2o_mem_alloc_pool(&req->pool, raw.n);
 
-    if (!uri_path_normalize(raw, path, &out->path.n))
-        return false;
-    path[out->path.n] = '\0';
     out->path.p = path;
-    return true;
+    return uri_path_normalize(raw, path, &out->path.n);
 }
 
 static struct request_verdict normalize(h2o_req_t *req, const struct request_line *line, struct guarded *out)

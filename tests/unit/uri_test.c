@@ -227,21 +227,52 @@ static void normal_forms_are_stable(void **state)
                                          "%31", "%7e", "&", "=",  "%41", "%c3", "1",   "F", "%46", "%66", ";"};
     const unsigned npieces = sizeof pieces / sizeof *pieces;
     char raw[256], once[256], twice[256];
-    unsigned accepted = 0;
+    unsigned accepted = 0, plain = 0;
     for (int round = 0; round < 200000; round++) {
         size_t n = random_text(pieces, npieces, 14, raw), once_n, twice_n;
         once_n = uri_query_normalize((struct bytes){raw, n}, once);
         twice_n = uri_query_normalize((struct bytes){once, once_n}, twice);
         assert_true(bytes_eq((struct bytes){once, once_n}, (struct bytes){twice, twice_n}));
-        if (!uri_path_normalize((struct bytes){raw, n}, once, &once_n))
+        bool canonical = uri_path_is_canonical((struct bytes){raw, n});
+
+        plain += canonical;
+        if (!uri_path_normalize((struct bytes){raw, n}, once, &once_n)) {
+            assert_false(canonical);
             continue;
+        }
+        assert_true(!canonical || bytes_eq((struct bytes){raw, n}, (struct bytes){once, once_n}));
         accepted++;
         assert_true(uri_path_normalize((struct bytes){once, once_n}, twice, &twice_n));
         assert_true(bytes_eq((struct bytes){once, once_n}, (struct bytes){twice, twice_n}));
         assert_true(uri_path_normalize((struct bytes){raw, n}, raw, &n));
         assert_true(bytes_eq((struct bytes){once, once_n}, (struct bytes){raw, n}));
     }
-    assert_true(accepted > 1000);
+    assert_true(accepted > 1000 && plain > 1000);
+}
+
+/* Wherever in a path the bytes lie that matter. */
+static void a_canonical_path_is_seen_as_one(void **state)
+{
+    (void)state;
+    for (size_t n = 1; n < 40; n++)
+        for (size_t at = 1; at < n; at++) {
+            char path[40];
+
+            memset(path, 'a', n);
+            path[0] = '/';
+            assert_true(uri_path_is_canonical((struct bytes){path, n}));
+            path[at] = '.';
+            assert_int_equal(uri_path_is_canonical((struct bytes){path, n}), at > 1);
+            path[at - 1] = '/';
+            assert_false(uri_path_is_canonical((struct bytes){path, n}));
+            path[at - 1] = '.';
+            assert_int_equal(uri_path_is_canonical((struct bytes){path, n}), at > 2 && path[0] == '/');
+            path[at - 1] = path[0] = '/';
+            path[at] = '%';
+            assert_false(uri_path_is_canonical((struct bytes){path, n}));
+        }
+    assert_false(uri_path_is_canonical(BYTES_NONE));
+    assert_false(uri_path_is_canonical(BYTES_LIT("a")));
 }
 
 /* RFC 3986 section 6.2. */
@@ -266,10 +297,15 @@ static void authorities_are_stable(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(path_escapes),           cmocka_unit_test(path_dot_segments),
-        cmocka_unit_test(query_escapes),          cmocka_unit_test(query_makes_no_new_escape),
-        cmocka_unit_test(authority_forms),        cmocka_unit_test(authority_refused),
-        cmocka_unit_test(urls_taken_apart),       cmocka_unit_test(normal_forms_are_stable),
+        cmocka_unit_test(path_escapes),
+        cmocka_unit_test(path_dot_segments),
+        cmocka_unit_test(query_escapes),
+        cmocka_unit_test(query_makes_no_new_escape),
+        cmocka_unit_test(authority_forms),
+        cmocka_unit_test(authority_refused),
+        cmocka_unit_test(urls_taken_apart),
+        cmocka_unit_test(normal_forms_are_stable),
+        cmocka_unit_test(a_canonical_path_is_seen_as_one),
         cmocka_unit_test(authorities_are_stable),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
