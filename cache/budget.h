@@ -8,6 +8,7 @@
 
 #include <stddef.h>
 
+#include "cache/slab.h"
 #include "cache/thread.h"
 #include "policies/clock.h"
 
@@ -16,15 +17,21 @@ struct store_thread;
 
 struct store *budget_store(const struct store_thread *t);
 
-/* Makes room, allocates and charges budget_cost of the result. NULL: no room or no memory. */
-void *budget_alloc(struct store_thread *t, size_t bytes, struct mono_ms now) MUST_USE;
+/* Makes room, allocates and charges what it really takes: of a cell that is there nothing more, for slabs are charged
+ * as a whole. NULL: no room or no memory. */
+void *budget_alloc(struct store_thread *t, enum slab_use use, size_t bytes, struct mono_ms now) MUST_USE;
 
 /* Allocates and charges whether there is room or not. NULL: no memory. */
-void *budget_alloc_over(struct store_thread *t, size_t bytes) MUST_USE;
+void *budget_alloc_over(struct store_thread *t, enum slab_use use, size_t bytes) MUST_USE;
 
-/* Of what was allocated so; bytes: as it was then. Charged is what it really costs. */
+/* A cell of a slab that is there, or NULL. */
+void *budget_alloc_cell(struct store_thread *t, enum slab_use use, size_t bytes) MUST_USE;
+
+/* Of what was allocated so; bytes: as it was then. */
 void budget_free(struct store *store, void *p, size_t bytes);
-size_t budget_cost(const void *p, size_t bytes);
+
+/* Its share of what is charged. */
+size_t budget_cost(const struct store *store, const void *p, size_t bytes);
 
 /* Charges without making room, for what cannot wait; the next who wants room makes it. */
 void budget_take(struct store *store, size_t bytes);

@@ -8,69 +8,6 @@ static size_t load(const _Atomic size_t *n)
     return atomic_load_explicit((_Atomic size_t *)n, memory_order_relaxed);
 }
 
-struct store *budget_store(const struct store_thread *t)
-{
-    return t->store;
-}
-
-void budget_take(struct store *store, size_t bytes)
-{
-    atomic_fetch_add_explicit(&store->used, bytes, memory_order_relaxed);
-}
-
-void budget_return(struct store *store, size_t bytes)
-{
-    atomic_fetch_sub_explicit(&store->used, bytes, memory_order_relaxed);
-}
-
-void budget_take_lingering(struct store *store, size_t bytes)
-{
-    atomic_fetch_add_explicit(&store->lingering, bytes, memory_order_relaxed);
-}
-
-void budget_return_lingering(struct store *store, size_t bytes)
-{
-    if (bytes > 0)
-        atomic_fetch_sub_explicit(&store->lingering, bytes, memory_order_relaxed);
-}
-
-size_t budget_cost(const void *p, size_t bytes)
-{
-    return slab_holds(bytes) ? slab_cost_of(bytes) : alloc_cost((void *)p);
-}
-
-void *budget_alloc_over(struct store_thread *t, size_t bytes)
-{
-    void *p = slab_holds(bytes) ? slabs_alloc(&t->store->slabs, bytes) : alloc_bytes(bytes);
-
-    if (p != NULL)
-        budget_take(t->store, budget_cost(p, bytes));
-    return p;
-}
-
-void *budget_alloc(struct store_thread *t, size_t bytes, struct mono_ms now)
-{
-    size_t reserved = slab_holds(bytes) ? slab_cost_of(bytes) : alloc_cost_of(bytes);
-    void *p;
-
-    if (!store_charge(t, reserved, now))
-        return NULL;
-    p = budget_alloc_over(t, bytes);
-    store_discharge(t, reserved);
-    return p;
-}
-
-void budget_free(struct store *store, void *p, size_t bytes)
-{
-    size_t cost = budget_cost(p, bytes);
-
-    if (slab_holds(bytes))
-        slabs_free(&store->slabs, p);
-    else
-        alloc_free(p);
-    budget_return(store, cost);
-}
-
 bool store_charge(struct store_thread *t, size_t bytes, struct mono_ms now)
 {
     if (bytes > load(&t->store->limit))
@@ -266,27 +203,50 @@ static bool settle(struct store_thread *t)
     return ck_pr_load_uint(&t->record.n_pending) == 0;
 }
 
-bool store_make_room(struct store_thread *t, size_t wanted, struct mono_ms now)
+/* As a rule what was retired is free after a few polls: it is not to be evicted for once more. */
+static void poll_until_free(struct store_thread *t)
 {
-    while (excess(t->store) > 0) {
-        bool stuck = lingers_too_much(t->store) && !settle(t);
-        size_t bytes = excess(t->store);
+    enum { POLLS = 4, PENDING_MAX = 512 };
 
-        if (bytes == 0)
-            return true;
-        /* What is as good as free already is not to be evicted for again. */
-        if (stuck && bytes > wanted)
-            bytes = wanted;
-        bool evicted = evict(t, now, bytes) > 0;
-
+    for (unsigned i = 0; i < POLLS && (i == 0 || ck_pr_load_uint(&t->record.n_pending) > 0); i++)
         store_thread_poll(t);
-        if (stuck || !evicted)
-            return evicted || (settle(t) && excess(t->store) == 0);
-    }
-    return true;
+    if (ck_pr_load_uint(&t->record.n_pending) > PENDING_MAX)
+        settle(t);
 }
 
-void store_trim(const struct store *store)
+enum room store_make_some_room(struct store_thread *t, size_t wanted, struct mono_ms now)
 {
-    alloc_trim(load(&store->limit) / IDLE_SHARE);
+    if (excess(t->store) == 0)
+        return ROOM_MADE;
+    bool stuck = lingers_too_much(t->store) && !settle(t);
+    size_t bytes = excess(t->store);
+
+    if (bytes == 0)
+        return ROOM_MADE;
+    /* What is as good as free already is not to be evicted for again. */
+    if (stuck && bytes > wanted)
+        bytes = wanted;
+    bool evicted = store_compact(t) || evict(t, now, bytes) > 0;
+
+    poll_until_free(t);
+    if (stuck || !evicted)
+        return evicted || (settle(t) && excess(t->store) == 0) ? ROOM_MADE : ROOM_NONE;
+    return ROOM_SOME;
+}
+
+bool store_make_room(struct store_thread *t, size_t wanted, struct mono_ms now)
+{
+    enum room room = ROOM_SOME;
+
+    while (room == ROOM_SOME)
+        room = store_make_some_room(t, wanted, now);
+    return room == ROOM_MADE;
+}
+
+void store_trim(struct store *store)
+{
+    size_t share = load(&store->limit) / IDLE_SHARE;
+
+    alloc_trim(share < IDLE_MAX ? share : IDLE_MAX);
+    slabs_retry(&store->slabs);
 }

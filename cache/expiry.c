@@ -101,6 +101,12 @@ void expiry_remove(struct expiry *e, struct stored *s)
         sink(e, slot, moved);
 }
 
+void expiry_replace(struct expiry *e, const struct stored *from, struct stored *to)
+{
+    e->v[from->expiry_slot] = to;
+    to->expiry_slot = from->expiry_slot;
+}
+
 void expiry_move(const struct expiry *from, struct expiry *to)
 {
     for (uint32_t i = 0; i < from->count; i++) {

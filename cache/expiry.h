@@ -47,6 +47,7 @@ static inline struct expiry expiry_in(void *memory, size_t capacity)
 
 void expiry_add(struct expiry *e, struct stored *s); /* not full */
 void expiry_remove(struct expiry *e, struct stored *s);
-void expiry_move(const struct expiry *from, struct expiry *to); /* to: empty, not smaller */
+void expiry_replace(struct expiry *e, const struct stored *from, struct stored *to); /* to: useful as long */
+void expiry_move(const struct expiry *from, struct expiry *to);                      /* to: empty, not smaller */
 
 #endif

@@ -18,7 +18,7 @@ static struct forms *forms_take(struct store_thread *t, struct stored *s, struct
 
     if (forms != NULL || s->head->forms == 0)
         return forms;
-    forms = budget_alloc(t, sizeof *forms, now);
+    forms = budget_alloc(t, SLAB_FIXED, sizeof *forms, now);
     if (forms == NULL)
         return NULL;
     for (unsigned i = 0; i < FORMS_MAX; i++) {
@@ -47,9 +47,11 @@ bool form_claim(struct store_thread *t, struct stored *s, unsigned i, struct mon
     return forms != NULL && atomic_compare_exchange_strong(&forms->states[i], &none, FORM_CLAIMED);
 }
 
-static void set(struct forms *forms, unsigned i, struct stored *form)
+static void set(struct stored *s, struct forms *forms, unsigned i, struct stored *form)
 {
     assert(atomic_load_explicit(&forms->made[i], memory_order_relaxed) == NULL);
+    form->hash = s->hash;
+    form->form_of = s;
     atomic_store_explicit(&forms->made[i], form, memory_order_release);
     atomic_store_explicit(&forms->states[i], FORM_MADE, memory_order_release);
 }
@@ -64,7 +66,7 @@ bool store_put_form(struct store_thread *t, struct stored *s, unsigned i, struct
     bool held = s->place == PLACE_TABLE;
 
     if (held) {
-        set(forms_of(s), i, form);
+        set(s, forms_of(s), i, form);
         atomic_fetch_add_explicit(&t->store->pools[s->head->user_scope], stored_weight(form), memory_order_relaxed);
     }
     pthread_mutex_unlock(&shard->lock);
@@ -90,7 +92,7 @@ bool form_adopt(struct store_thread *t, struct stored *s, unsigned i, struct sto
         return false;
     }
     if (form != NULL)
-        set(forms, i, form);
+        set(s, forms, i, form);
     else
         form_give_up(s, i, true);
     return true;
@@ -107,6 +109,35 @@ size_t forms_sum(const struct stored *s, size_t (*weigh)(const struct stored *fo
         sum += form == NULL ? 0 : weigh(form);
     }
     return sum;
+}
+
+void forms_move(struct stored *s)
+{
+    struct forms *forms = forms_of(s);
+
+    for (unsigned i = 0; forms != NULL && i < FORMS_MAX; i++) {
+        struct stored *form = atomic_load_explicit(&forms->made[i], memory_order_relaxed);
+
+        if (form != NULL)
+            form->form_of = s;
+    }
+}
+
+/* Who has taken a reference to it may have given up that of its parent. */
+size_t form_move(struct stored *s, struct stored *from, struct stored *to)
+{
+    struct forms *forms = forms_of(s);
+
+    for (unsigned i = 0; forms != NULL && i < FORMS_MAX; i++) {
+        if (atomic_load_explicit(&forms->made[i], memory_order_relaxed) != from)
+            continue;
+        if (!stored_freeze(from))
+            return 0;
+        stored_move(from, to);
+        atomic_store_explicit(&forms->made[i], to, memory_order_relaxed);
+        return stored_bytes(from);
+    }
+    return 0;
 }
 
 void forms_destroy(struct stored *s)

@@ -28,7 +28,7 @@ enum form_state {
 };
 
 struct forms {
-    struct stored *_Atomic made[FORMS_MAX]; /* from NULL once */
+    struct stored *_Atomic made[FORMS_MAX]; /* from NULL once; moved while nobody looks */
     _Atomic uint8_t states[FORMS_MAX];      /* enum form_state */
 };
 
@@ -56,5 +56,9 @@ bool form_adopt(struct store_thread *t, struct stored *s, unsigned i, struct sto
 /* cache/ itself: over all forms (under the shard's lock where the parent is in the table), and the parent's end. */
 size_t forms_sum(const struct stored *s, size_t (*weigh)(const struct stored *form));
 void forms_destroy(struct stored *s);
+/* For who moves them or their parent s, which is frozen (stored_freeze). forms_move: s is where it is now. form_move:
+ * into room as large; returns the bytes; 0: somebody holds it, or it is none of its forms. */
+void forms_move(struct stored *s);
+size_t form_move(struct stored *s, struct stored *from, struct stored *to) MUST_USE;
 
 #endif

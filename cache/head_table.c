@@ -194,7 +194,7 @@ static struct head *head_create(struct store_thread *t, const struct stored_opti
                                 uint64_t hash, struct mono_ms now)
 {
     struct layout l = layout_of(o, text.n);
-    struct head *h = budget_alloc(t, l.total, now);
+    struct head *h = budget_alloc(t, SLAB_FIXED, l.total, now);
 
     if (h == NULL)
         return NULL;

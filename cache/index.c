@@ -65,10 +65,15 @@ static void map_free_later(ck_epoch_entry_t *entry)
     map_free(m);
 }
 
+static uint64_t word_for(const struct stored *s, uint64_t hash)
+{
+    return (uintptr_t)s | hash >> TAG_SHIFT << TAG_SHIFT;
+}
+
 static uint64_t word_of(const struct stored *s)
 {
     assert((uintptr_t)s >> TAG_SHIFT == 0);
-    return (uintptr_t)s | s->hash >> TAG_SHIFT << TAG_SHIFT;
+    return word_for(s, s->hash);
 }
 
 static struct stored *stored_of(uint64_t w)
@@ -246,6 +251,35 @@ void index_remove(struct index *x, struct stored *s)
     assert(found == s);
     atomic_store_explicit(at, 0, memory_order_release);
     x->count--;
+}
+
+static word *place_in(word *b, uint64_t w)
+{
+    for (unsigned i = 0; i < BUCKET; i++)
+        if (load(&b[i]) == w)
+            return &b[i];
+    return NULL;
+}
+
+static word *place_of(struct index_map *m, const struct stored *s, uint64_t hash)
+{
+    uint64_t w = word_for(s, hash);
+    word *at = place_in(first_bucket(m, hash), w);
+
+    return at != NULL ? at : place_in(second_bucket(m, hash), w);
+}
+
+bool index_has(struct index *x, const struct stored *s, uint64_t hash)
+{
+    return (uintptr_t)s >> TAG_SHIFT == 0 && place_of(map_of(x), s, hash) != NULL;
+}
+
+void index_replace(struct index *x, const struct stored *from, struct stored *to)
+{
+    word *at = place_of(map_of(x), from, from->hash);
+
+    assert(at != NULL);
+    atomic_store_explicit(at, word_of(to), memory_order_release);
 }
 
 static bool add_all(struct index_map *to, struct index_map *from)

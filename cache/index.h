@@ -34,6 +34,10 @@ struct stored *index_get(struct index *x, const struct index_key *key);
 bool index_set(struct index *x, struct stored *s, struct stored **previous) MUST_USE;
 void index_remove(struct index *x, struct stored *s); /* it is there */
 
+/* Is that very object in it? Nothing of s is looked at: it may be anything. */
+bool index_has(struct index *x, const struct stored *s, uint64_t hash);
+void index_replace(struct index *x, const struct stored *from, struct stored *to); /* of the same key; from is there */
+
 /* As many as find their places with a probability that is as good as one. */
 static inline size_t index_usable(size_t slots)
 {

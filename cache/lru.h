@@ -39,4 +39,15 @@ static inline void lru_remove(struct lru *lru, struct stored *s)
         lru->oldest = s->lru_prev;
 }
 
+/* `to`, a copy, where `from` was; the hand too. */
+static inline void lru_replace(struct lru *lru, const struct stored *from, struct stored *to)
+{
+    to->lru_prev = from->lru_prev;
+    to->lru_next = from->lru_next;
+    *(to->lru_prev != NULL ? &to->lru_prev->lru_next : &lru->newest) = to;
+    *(to->lru_next != NULL ? &to->lru_next->lru_prev : &lru->oldest) = to;
+    if (lru->hand == from)
+        lru->hand = to;
+}
+
 #endif

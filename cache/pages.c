@@ -28,6 +28,7 @@ void pages_init(struct pages *pages, size_t unit_bytes, size_t keep_bytes)
     memset(pages, 0, sizeof *pages);
     memset(pages->bins, 0xff, sizeof pages->bins);
     pages->unit = (uint32_t)(unit_bytes / PAGE_BYTES);
+    pages->max = (size_t)PAGES_MAX * PAGE_BYTES;
     pages->keep = keep_bytes / PAGE_BYTES;
     pthread_mutex_init(&pages->lock, NULL);
 }

@@ -22,7 +22,8 @@ enum {
     PAGES_REGION = 16 * 1024 * 1024,
     PAGES_MAX = 256, /* of one run */
     PAGES_BINS = PAGES_MAX + 1,
-    PAGES_GIVEN_BACK = 32, /* runs that are given back in one go */
+    PAGES_STORE_MIN = 4 * 1024 * 1024, /* a smaller store, which only tests have, would be all slabs just begun */
+    PAGES_GIVEN_BACK = 32,             /* runs that are given back in one go */
 };
 
 struct region;
@@ -34,6 +35,7 @@ struct pages {
     uint32_t bins[PAGES_BINS];            /* free runs by their length, the last: longer ones too; PAGE_NONE */
     uint64_t any[(PAGES_BINS + 63) / 64]; /* bins with a run in them */
     uint32_t unit;                        /* in pages */
+    size_t max;                           /* bytes of one run; 0: what is smaller than PAGES_STORE_MIN has none */
     size_t idle, keep;                    /* pages that are free and not given back; so many at most */
     uint32_t hand;                        /* where giving back goes on: a page */
 };
@@ -52,16 +54,16 @@ static inline size_t pages_cost_of(size_t bytes)
 }
 
 /* AddressSanitizer is to see each allocation by itself: there nothing is. */
-static inline bool pages_hold(size_t bytes)
+static inline bool pages_hold(const struct pages *pages, size_t bytes)
 {
 #if defined(__has_feature)
 #if __has_feature(address_sanitizer)
-    return bytes == 0;
+    return pages == NULL && bytes == 0;
 #endif
 #elif defined(__SANITIZE_ADDRESS__)
-    return bytes == 0;
+    return pages == NULL && bytes == 0;
 #endif
-    return bytes <= (size_t)PAGES_MAX * PAGE_BYTES;
+    return bytes <= pages->max;
 }
 
 #endif

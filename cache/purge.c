@@ -101,20 +101,17 @@ static void purge_url_in(struct store_thread *t, struct shard *shard, uint32_t u
     } while (!done);
 }
 
-/* Chains are stable between the steps but when their number grows: then it begins anew. What is put meanwhile into a
- * chain that was passed has met the purge log. */
+/* Between the steps chains are added at the end, with what was in others. What is put meanwhile into a chain that was
+ * passed has met the purge log. */
 static void purge_shard(struct store_thread *t, struct shard *shard, struct purge *p)
 {
     struct batch batch;
-    uint32_t chain = 0, chains = 0;
+    uint32_t chain = 0, chains;
 
     do {
         batch.count = batch.bytes = 0;
         pthread_mutex_lock(&shard->lock);
-        if (shard->lists.urls.size != chains) {
-            chains = shard->lists.urls.size;
-            chain = 0;
-        }
+        chains = shard->lists.urls.size;
         for (uint32_t end = chain + CHAINS_MAX; chain < chains && chain < end; chain++)
             if (!purge_chain(t->store, shard, shard->lists.urls.chains[chain], p, &batch))
                 break;

@@ -32,7 +32,7 @@ static bool lists_init(struct shard_lists *l)
         return false;
     }
     l->expiry = expiry_in(memory, SLOTS_MIN);
-    l->urls.size = CHAINS_MIN;
+    l->urls.size = l->urls.capacity = CHAINS_MIN;
     return true;
 }
 
@@ -81,7 +81,7 @@ static bool index_is_full(const struct shard *shard)
 
 static bool urls_are_full(const struct shard *shard)
 {
-    return shard->index.count >= (size_t)shard->lists.urls.size * RESPONSES_PER_CHAIN;
+    return shard->index.count >= (size_t)shard->lists.urls.capacity * RESPONSES_PER_CHAIN;
 }
 
 /* *cost: what is charged by now; the first allocation is not. */
@@ -109,15 +109,17 @@ static bool expiry_grow(struct store *store, struct shard_lists *l)
 
 static bool urls_grow(struct store *store, struct shard_lists *l)
 {
-    struct url_index grown = {.size = l->urls.size * 2};
+    struct url_index old = l->urls;
 
-    grown.chains = chains_alloc(grown.size);
-    if (grown.chains == NULL)
+    l->urls.capacity = (uint32_t)by_half(old.capacity);
+    l->urls.chains = chains_alloc(l->urls.capacity);
+    if (l->urls.chains == NULL) {
+        l->urls = old;
         return false;
-    url_index_move(&l->urls, &grown);
-    recharge(store, &l->urls_cost, alloc_cost(grown.chains));
-    alloc_free(l->urls.chains);
-    l->urls = grown;
+    }
+    memcpy(l->urls.chains, old.chains, old.size * sizeof old.chains[0]);
+    recharge(store, &l->urls_cost, alloc_cost(l->urls.chains));
+    alloc_free(old.chains);
     return true;
 }
 
@@ -156,7 +158,7 @@ size_t shard_growth_bytes(struct shard *shard, const struct stored *s)
     if (expiry_is_full(&shard->lists.expiry))
         return expiry_bytes(by_half(shard->lists.expiry.capacity));
     if (urls_are_full(shard))
-        return shard->lists.urls.size * 2 * sizeof shard->lists.urls.chains[0];
+        return by_half(shard->lists.urls.capacity) * sizeof shard->lists.urls.chains[0];
     return tag_index_wanted(&shard->tags, s->ntags) * sizeof shard->tags.chains[0];
 }
 
@@ -173,7 +175,7 @@ bool shard_grow(struct store_thread *t, struct shard *shard, const struct stored
 
 static size_t own_weight(const struct stored *s)
 {
-    size_t cost = budget_cost(s, stored_bytes(s));
+    size_t cost = budget_cost(s->head->store, s, stored_bytes(s));
 
     return s->chunked ? cost + atomic_load_explicit(&stored_chunks(s)->charged, memory_order_relaxed) : cost;
 }
@@ -217,6 +219,8 @@ void shard_link(struct store *store, struct shard *shard, struct stored *s, stru
     atomic_store_explicit(&s->used, (uint32_t)now.ms - 1, memory_order_relaxed);
     lru_add(&shard->lru[s->head->user_scope], s);
     url_index_add(&shard->lists.urls, s);
+    if (shard->index.count > (size_t)shard->lists.urls.size * RESPONSES_PER_CHAIN)
+        url_index_split(&shard->lists.urls);
     tag_index_add(&shard->tags, s);
     expiry_add(&shard->lists.expiry, s);
     expiry_changed(shard);
@@ -225,13 +229,32 @@ void shard_link(struct store *store, struct shard *shard, struct stored *s, stru
     s->place = PLACE_TABLE;
 }
 
+/* What will be free for anything, once it is: not a cell in a slab. */
+static size_t cost_outside(const struct store *store, const void *p, size_t bytes)
+{
+    return slab_holds(&store->slabs, bytes) ? 0 : budget_cost(store, p, bytes);
+}
+
+static size_t chunks_outside(const struct stored *s)
+{
+    size_t sum = 0;
+
+    for (const struct chunk *c = stored_chunks(s)->first; c != NULL; c = c->next)
+        if (c != &stored_chunks(s)->start)
+            sum += cost_outside(s->head->store, c, sizeof *c + c->capacity);
+    return sum;
+}
+
 /* A body that a newer response has taken over is there to stay; one that was taken over itself goes, or stays, with its
  * owner. */
 static size_t lingering_of(const struct stored *s)
 {
-    bool lent = s->chunked && atomic_load_explicit(&stored_chunks(s)->lent, memory_order_acquire);
+    size_t forms = forms_sum(s, lingering_of), own = cost_outside(s->head->store, s, stored_bytes(s));
 
-    return (lent ? 0 : own_weight(s)) + forms_sum(s, lingering_of);
+    if (!s->chunked || stored_chunks(s)->body_of != NULL)
+        return forms + own;
+    return atomic_load_explicit(&stored_chunks(s)->lent, memory_order_acquire) ? forms
+                                                                               : forms + own + chunks_outside(s);
 }
 
 void shard_unlink(struct store *store, struct shard *shard, struct stored *s)
@@ -240,7 +263,7 @@ void shard_unlink(struct store *store, struct shard *shard, struct stored *s)
 
     s->place = PLACE_LEFT;
     lru_remove(&shard->lru[s->head->user_scope], s);
-    url_index_remove(s);
+    url_index_remove(&shard->lists.urls, s);
     tag_index_remove(&shard->tags, s);
     expiry_remove(&shard->lists.expiry, s);
     expiry_changed(shard);
@@ -248,6 +271,15 @@ void shard_unlink(struct store *store, struct shard *shard, struct stored *s)
     atomic_fetch_sub_explicit(&store->pools[s->head->user_scope], weight, memory_order_relaxed);
     s->lingering = lingering_of(s);
     budget_take_lingering(store, s->lingering);
+}
+
+void shard_replace(struct shard *shard, struct stored *from, struct stored *to)
+{
+    lru_replace(&shard->lru[from->head->user_scope], from, to);
+    url_index_replace(&shard->lists.urls, from, to);
+    tag_index_replace(from, to);
+    expiry_replace(&shard->lists.expiry, from, to);
+    index_replace(&shard->index, from, to);
 }
 
 void shard_take(struct store *store, struct shard *shard, struct stored *s)

@@ -70,7 +70,10 @@ struct store *store_create(const struct store_options *options)
     }
     ck_epoch_init(&store->epoch);
     purge_log_init(&store->purges);
-    slabs_init(&store->slabs);
+    slabs_init(&store->slabs, options->bytes_max);
+    pages_init(&store->pages, PAGE_BYTES, options->bytes_max / PAGES_SHARE);
+    if (options->bytes_max < PAGES_STORE_MIN)
+        store->pages.max = 0;
     head_table_init(&store->heads);
     pthread_mutex_init(&store->threads_lock, NULL);
     pthread_mutex_init(&store->resize_lock, NULL);
@@ -97,6 +100,7 @@ void store_destroy(struct store *store)
         shard_fini(&store->shards[i]);
     head_table_fini(&store->heads);
     slabs_fini(&store->slabs);
+    pages_fini(&store->pages);
     purge_log_fini(&store->purges);
     pthread_mutex_destroy(&store->threads_lock);
     pthread_mutex_destroy(&store->resize_lock);
@@ -170,6 +174,8 @@ void store_resize(struct store *store, size_t bytes_max)
     /* What is left over then is in the air, or held by readers. */
     if (!store_make_room(store->resizer, SIZE_MAX, never))
         store_thread_poll(store->resizer);
+    slabs_resize(&store->slabs, bytes_max);
+    pages_keep(&store->pages, bytes_max / PAGES_SHARE);
     pthread_mutex_unlock(&store->resize_lock);
 }
 
@@ -239,19 +245,37 @@ static __attribute__((noinline)) void touch(struct store_thread *t, struct store
     pthread_mutex_unlock(&shard->lock);
 }
 
+/* What is being moved is there, for whoever waits for the lock. */
+static __attribute__((noinline)) struct stored *peek_locked(struct store_thread *t, const struct index_key *id)
+{
+    struct shard *shard = shard_of(t->store, id->hash);
+
+    pthread_mutex_lock(&shard->lock);
+    struct stored *s = index_get(&shard->index, id);
+
+    if (s != NULL)
+        stored_retain(s);
+    pthread_mutex_unlock(&shard->lock);
+    return s;
+}
+
 struct stored *store_peek(struct store_thread *t, struct key_hash hash, struct bytes key)
 {
     const struct index_key id = {hash.lo, key};
+    bool frozen = false;
     struct stored *s;
 
     ck_epoch_begin(&t->record, NULL);
     s = index_get(&shard_of(t->store, hash.lo)->index, &id);
-    /* The table's reference cannot go before the section ends. */
-    if (s != NULL)
-        stored_retain(s);
+    /* The table's reference cannot go before the section ends, nor what is moved away meanwhile. */
+    if (s != NULL) {
+        frozen = (atomic_fetch_add_explicit(&s->refs, 1, memory_order_acquire) & REFS_FROZEN) != 0;
+        if (frozen)
+            atomic_fetch_sub_explicit(&s->refs, 1, memory_order_relaxed);
+    }
     TSAN_RELEASE(&t->store->epoch);
     ck_epoch_end(&t->record, NULL);
-    return s;
+    return __builtin_expect(frozen, 0) ? peek_locked(t, &id) : s;
 }
 
 void store_use(struct store_thread *t, struct stored *s, struct mono_ms now)

@@ -122,7 +122,7 @@ void store_figures(struct store *store,
                    struct store_figures *out); /* any thread; responses only, no markers, in `objects` */
 
 /* Gives most of the memory that the process has free back to the system. Once a second or so, from any one thread. */
-void store_trim(const struct store *store);
+void store_trim(struct store *store);
 
 /* Runs ck_epoch_poll for this thread; called once in a while from the loop, outside of any section. */
 void store_thread_poll(struct store_thread *t);

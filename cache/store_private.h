@@ -16,6 +16,7 @@
 #include "cache/head_table.h"
 #include "cache/index.h"
 #include "cache/lru.h"
+#include "cache/pages.h"
 #include "cache/purge_log.h"
 #include "cache/slab.h"
 #include "cache/store.h"
@@ -24,9 +25,11 @@
 
 enum {
     LRU_TOUCH_MS = 1000,
-    RETIRED_MAX = 32, /* a thread polls its epoch at the latest after so many */
-    BATCH_MAX = 64,   /* removed under a lock at once */
-    IDLE_SHARE = 32,  /* the part of the limit that may lie idle in the allocator */
+    RETIRED_MAX = 32,           /* a thread polls its epoch at the latest after so many */
+    BATCH_MAX = 64,             /* removed under a lock at once */
+    IDLE_SHARE = 32,            /* the part of the limit that may lie idle in the allocator, */
+    IDLE_MAX = 4 * 1024 * 1024, /* or so much, where that is less */
+    PAGES_SHARE = 20,           /* the part of the limit that may lie idle among what is large */
     LINGER_SHARE = 8, /* the part of the limit that evicted responses may occupy beside it until their readers go */
     REQUEUED_MAX = 8, /* used ones that an eviction passes over */
     PASSED_MAX = 64,  /* used ones that SIEVE's hand passes under a lock at once */
@@ -80,6 +83,7 @@ struct store {
     _Atomic int eviction; /* enum store_eviction; threads_lock to write */
     struct purge_log purges;
     struct slabs slabs;
+    struct pages pages;
     struct head_table heads;
     ck_epoch_t epoch;
 
@@ -135,6 +139,8 @@ void shard_unuse(struct stored *s, uint32_t used); /* as if it had been placed a
 /* The lists alone, with index_set. */
 void shard_link(struct store *store, struct shard *shard, struct stored *s, struct mono_ms now);
 void shard_unlink(struct store *store, struct shard *shard, struct stored *s);
+/* `to` (stored_move) in the place of `from` everywhere. */
+void shard_replace(struct shard *shard, struct stored *from, struct stored *to);
 /* Out of the table and the lists. drop: into a batch that is not full. */
 void shard_take(struct store *store, struct shard *shard, struct stored *s);
 void shard_drop(struct store *store, struct shard *shard, struct stored *s, struct batch *batch);
@@ -145,5 +151,19 @@ void batch_retire(struct store_thread *t, struct batch *batch);
 
 /* Evicts until the budget holds, in which `wanted` bytes are charged already. False: nothing is left to evict. */
 bool store_make_room(struct store_thread *t, size_t wanted, struct mono_ms now) MUST_USE;
+
+/* A step of that. */
+enum room {
+    ROOM_MADE, /* the budget holds */
+    ROOM_SOME, /* something was evicted */
+    ROOM_NONE, /* nothing is left to evict */
+};
+enum room store_make_some_room(struct store_thread *t, size_t wanted, struct mono_ms now) MUST_USE;
+
+/* Moves what is left in a sparse slab into others. False: nothing was moved. */
+bool store_compact(struct store_thread *t);
+/* Moves what lies there, in a cell of a slab of that use, into room as large. False: it stays, because it is not
+ * stored, or because somebody holds it. */
+bool store_move(struct store_thread *t, enum slab_use use, void *cell, void *room) MUST_USE;
 
 #endif

@@ -141,7 +141,6 @@ static void chunks_begin(struct stored *s, const struct stored_options *o)
         return;
     atomic_init(&body->start.refs, 2);
     body->start.owner = s;
-    body->start.embedded = true;
     body->first = body->last = &body->start;
 }
 
@@ -185,7 +184,7 @@ static struct stored *create_with(struct store_thread *t, const struct stored_op
 
     if (l.total > UINT32_MAX)
         return NULL;
-    s = budget_alloc(t, l.total, now);
+    s = budget_alloc(t, SLAB_STORED, l.total, now);
     if (s != NULL)
         stored_fill(s, o, head, &l);
     return s;
@@ -272,6 +271,61 @@ struct stored *stored_create_freshened(struct store_thread *t, const struct stor
     return s;
 }
 
+bool stored_freeze(struct stored *s)
+{
+    uint32_t one = 1;
+
+    return atomic_compare_exchange_strong_explicit(&s->refs, &one, 1 | REFS_FROZEN, memory_order_acq_rel,
+                                                   memory_order_relaxed);
+}
+
+void stored_thaw(struct stored *s)
+{
+    atomic_fetch_and_explicit(&s->refs, ~REFS_FROZEN, memory_order_release);
+}
+
+/* Those that are its own. */
+static void chunks_move(struct stored *from, struct stored *to)
+{
+    struct stored_chunks *body = stored_chunks(to);
+
+    if (body->body_of != NULL)
+        return;
+    if (body->first == &stored_chunks(from)->start)
+        body->first = &body->start;
+    for (struct chunk *c = body->first; c != NULL; c = c->next)
+        c->owner = to;
+}
+
+void stored_move(struct stored *from, struct stored *to)
+{
+    const size_t after_refs = offsetof(struct stored, refs) + sizeof from->refs;
+
+    /* all but its references, which lookups count up and down for a moment still */
+    memcpy(to, from, offsetof(struct stored, refs));
+    atomic_init(&to->refs, 1);
+    memcpy((char *)to + after_refs, (const char *)from + after_refs, stored_bytes(from) - after_refs);
+    for (size_t i = 0; i < to->ntags; i++)
+        stored_tags(to)[i].owner = to;
+    if (to->chunked)
+        chunks_move(from, to);
+    forms_move(to);
+}
+
+size_t stored_move_chunk(struct stored *s, const struct chunk *from, void *room)
+{
+    struct stored_chunks *body = stored_chunks(s);
+    struct chunk *before = s->chunked && body->body_of == NULL ? body->first : NULL, *to = room;
+
+    while (before != NULL && before->next != from)
+        before = before->next;
+    if (before == NULL)
+        return 0;
+    memcpy(to, from, sizeof *from + from->capacity);
+    before->next = to;
+    return sizeof *from + from->capacity;
+}
+
 struct stored *stored_retain(struct stored *s)
 {
     atomic_fetch_add_explicit(&s->refs, 1, memory_order_relaxed);
@@ -286,8 +340,14 @@ static void chunk_free(struct chunk *c)
     size_t bytes = sizeof *c + c->capacity;
 
     atomic_fetch_add_explicit(&body->gone, rest < c->capacity ? rest : c->capacity, memory_order_relaxed);
-    atomic_fetch_sub_explicit(&body->charged, budget_cost(c, bytes), memory_order_relaxed);
+    atomic_fetch_sub_explicit(&body->charged, budget_cost(s->head->store, c, bytes), memory_order_relaxed);
     budget_free(s->head->store, c, bytes);
+}
+
+/* In the stored's own memory: lives as long as that. */
+static bool is_embedded(const struct chunk *c)
+{
+    return c == &stored_chunks(c->owner)->start;
 }
 
 static void chunk_retain(struct chunk *c)
@@ -300,7 +360,7 @@ static void chunk_release(struct chunk *c)
     while (c != NULL && atomic_fetch_sub_explicit(&c->refs, 1, memory_order_acq_rel) == 1) {
         struct chunk *next = c->next;
 
-        if (!c->embedded)
+        if (!is_embedded(c))
             chunk_free(c);
         c = next;
     }
@@ -368,12 +428,12 @@ static struct chunk *chunk_create(struct store_thread *t, struct stored *s, uint
                                   struct mono_ms now)
 {
     size_t capacity = chunk_capacity(s, start, wanted), bytes = sizeof(struct chunk) + capacity;
-    struct chunk *c = budget_alloc(t, bytes, now);
+    struct chunk *c = budget_alloc(t, SLAB_CHUNKS, bytes, now);
 
     /* What is passed through has to get on, even if others fill the budget with what their clients do not read. Who
      * has read everything still holds the last chunk. */
     if (c == NULL && s->discarded && stored_body_bytes(s) <= STORED_CHUNK_MAX)
-        c = budget_alloc_over(t, bytes);
+        c = budget_alloc_over(t, SLAB_CHUNKS, bytes);
     if (c == NULL)
         return NULL;
     atomic_init(&c->refs, 1);
@@ -381,8 +441,8 @@ static struct chunk *chunk_create(struct store_thread *t, struct stored *s, uint
     c->start = start;
     c->next = NULL;
     c->owner = s;
-    c->embedded = false;
-    atomic_fetch_add_explicit(&stored_chunks(s)->charged, budget_cost(c, bytes), memory_order_relaxed);
+    c->owner_hash = s->hash;
+    atomic_fetch_add_explicit(&stored_chunks(s)->charged, budget_cost(s->head->store, c, bytes), memory_order_relaxed);
     return c;
 }
 

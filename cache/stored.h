@@ -52,7 +52,7 @@ struct chunk {
     uint64_t start;       /* offset in the body */
     struct chunk *next;   /* set before the length that covers it is published */
     struct stored *owner; /* whose budget: not a counted reference, whoever holds a chunk holds its owner */
-    bool embedded;        /* in the stored's own memory: lives as long as that */
+    uint64_t owner_hash;  /* to find the owner from here (compact.c) */
     char data[];
 };
 
@@ -66,7 +66,7 @@ struct stored_tag {
 
 struct stored {
     /* constant */
-    uint64_t hash; /* the lower half of the key's */
+    uint64_t hash; /* the lower half of the key's; of a form, its parent's */
     const struct head *head;
     uint32_t key_n;
     uint32_t key_url_n; /* so many of them are the url part */
@@ -78,7 +78,7 @@ struct stored {
     uint64_t born; /* store_birth() before the fetch */
 
     /* written at each use, by any thread */
-    _Atomic uint32_t refs;
+    _Atomic uint32_t refs;    /* and REFS_FROZEN */
     _Atomic uint32_t used;    /* last use, in milliseconds, which wrap: stored_idle_ms */
     _Atomic uint32_t touched; /* when its place in the LRU list was renewed; the shard's lock to write */
 
@@ -92,13 +92,14 @@ struct stored {
         struct {
             struct stored *lru_prev, *lru_next;
         };
-        void *epoch_entry[2]; /* out of the table: ck_epoch_entry_t's room; store.c asserts the size */
+        void *epoch_entry[2];   /* out of the table: ck_epoch_entry_t's room; store.c asserts the size */
+        struct stored *form_of; /* of a form */
     };
     union {
         struct stored *url_next;
-        size_t lingering; /* out of the table: bytes that are charged though */
+        size_t lingering;    /* out of the table: bytes that are charged though */
+        struct store *store; /* moved elsewhere: whose memory this is */
     };
-    struct stored **url_pprev;
 
     /* whoever made it, before anyone else sees it */
     uint32_t early_ms; /* how long its fetch took, where it is to be refreshed early; else 0 */
@@ -116,7 +117,7 @@ struct stored {
 };
 
 enum { REFRESH_STEP_MS = 64 };
-_Static_assert(sizeof(struct stored) == 128, "each byte more is paid for each response");
+_Static_assert(sizeof(struct stored) == 120, "each byte more is paid for each response");
 
 enum stored_place {
     PLACE_NONE,
@@ -173,6 +174,19 @@ struct stored *stored_create(struct store_thread *t, const struct stored_options
  * copied: a 304 freshens this way (RFC 9111 section 4.3.4). options.content_length is ignored. */
 struct stored *stored_create_freshened(struct store_thread *t, const struct stored_options *options, struct stored *old,
                                        struct mono_ms now) MUST_USE;
+
+/* ---- for who moves one elsewhere in memory (compact.c), under the lock of the shard that has it ---- */
+
+/* In refs: it is being changed. Whoever finds it in the table so takes no reference, and looks again under the lock. */
+#define REFS_FROZEN ((uint32_t)1 << 31)
+
+/* False: somebody holds it. Else nobody does or will until it is thawed, and all of it may be changed. */
+bool stored_freeze(struct stored *s) MUST_USE;
+void stored_thaw(struct stored *s);
+/* `from` is frozen; what is in its own memory is in `to` from now on. Tags and other lists are left to the store. */
+void stored_move(struct stored *from, struct stored *to);
+/* Of its body, into room as large. Returns its bytes; 0: it is none of its chunks. s is frozen. */
+size_t stored_move_chunk(struct stored *s, const struct chunk *from, void *room) MUST_USE;
 
 struct stored *stored_retain(struct stored *s);
 void stored_release(struct stored *s); /* NULL is allowed; any thread */

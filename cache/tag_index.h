@@ -67,6 +67,16 @@ static inline void tag_index_remove(struct tag_index *t, struct stored *s)
     t->count -= s->ntags;
 }
 
+/* `to`, a copy, in the places of `from`: a purge that is on its way along a chain neither misses it nor meets it twice.
+ */
+static inline void tag_index_replace(struct stored *from, struct stored *to)
+{
+    for (size_t i = 0; i < from->ntags; i++) {
+        tag_link(&stored_tags(from)[i].next, &stored_tags(to)[i]);
+        tag_unlink(&stored_tags(from)[i]);
+    }
+}
+
 /* Moves everything over to `to`, which is empty. */
 static inline void tag_index_move(struct tag_index *from, struct tag_index *to)
 {

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cache/store.h"
+#include "cache/store_private.h"
 #include "loadtest/replay.d/model.h"
 #include "loadtest/replay.d/trace.h"
 
@@ -123,38 +123,28 @@ static struct hits store_run(enum store_eviction eviction, const struct trace *t
     return hits;
 }
 
-static uint64_t used_bytes(const struct cache *c)
-{
-    struct store_figures f;
-
-    store_figures(c->store, &f);
-    return f.used_bytes;
-}
-
-/* What the store charges for an object of each size, asked of the store itself. The first one of all makes a head that
- * the others share. */
+/* An object's share of what the store charges, for each size, asked of the store itself. */
 static void store_weights(struct trace *t)
 {
     struct cache c = cache_create(UINT64_C(1) << 30, STORE_LRU);
     uint32_t *weights = calloc(OBJECT_BYTES_MAX + 1, sizeof *weights);
     char buf[KEY_BYTES + 1];
-    struct stored *first = make(&c, key_of(0, buf), 1, (struct mono_ms){1000000});
 
-    if (weights == NULL || first == NULL)
+    if (weights == NULL)
         errx(1, "out of memory");
     for (size_t i = 0; i < t->nobjects; i++) {
         uint32_t bytes = t->objects[i].bytes;
 
         if (weights[bytes] == 0) {
-            uint64_t before = used_bytes(&c);
             struct stored *s = make(&c, key_of(1, buf), bytes, (struct mono_ms){1000000});
 
-            weights[bytes] = (uint32_t)(used_bytes(&c) - before);
+            if (s == NULL)
+                errx(1, "out of memory");
+            weights[bytes] = (uint32_t)stored_weight(s);
             stored_release(s);
         }
         t->objects[i].weight = weights[bytes];
     }
-    stored_release(first);
     free(weights);
     cache_destroy(&c);
 }

@@ -78,6 +78,29 @@ def test_small_objects_count_with_their_overhead(origin, start):
         assert w.rss_kb() - before < (16 + 20) * MB
 
 
+def test_a_small_store_keeps_to_its_limit_while_sizes_shift(origin, start):
+    """What is hot of one size is in the way of another: its memory has to come free all the same."""
+    origin.default = lambda q: Reply(MATERIAL[:int(q.path.rsplit("/", 1)[1])], headers=MINUTE)
+    w = start(origin, memory={"size": "8mb"})
+    before, most, hot = w.rss_kb(), 0, []
+    c = w.http2()
+    for phase, size in enumerate((1500, 5000, 2500, 20000, 1000)):
+        hot.append(f"/{phase}/hot/{size}")
+        for batch in range((9 << 20) // (size * 3 // 2 + 400) // 50 + 1):
+            paths = [f"/{phase}/{batch}/{i}/{size + i * size // 50}" for i in range(50)]
+            c.results([c.start("GET", path) for path in hot + paths])
+            c.streams.clear()
+            if batch % 10 == 0:
+                most = max(most, w.figures()["memory"]["used_bytes"])
+    f = w.figures()["memory"]
+    print(f, most, w.rss_kb() - before)
+    assert f["used_bytes"] <= f["limit_bytes"] == 8 << 20 and most <= 9 << 20
+    assert f["used_bytes"] > 6 << 20 and f["objects"] > 1000, "the room is not used"
+    assert all(origin.count(path) <= 10 for path in hot), "what is asked for all the time was evicted"
+    if not SANITIZER:
+        assert w.rss_kb() - before < 16 * MB
+
+
 def test_what_expired_leaves(origin, start):
     origin.default = lambda q: Reply(b"x" * 10000)
     w = start(origin, route={"ttl": "t"}, ttl={"t": "300ms"})
