@@ -111,18 +111,10 @@ static bool is_for_get(const struct ask *ask, struct fields fields)
     return ask->may_answer_get && location.n > 0 && reference_is_target(ask, location);
 }
 
-static void decide(const struct ask *ask, struct answer *a)
+static enum storing judge_storing(const struct ask *ask, const struct answer *a, struct bytes method, bool answers_get)
 {
-    const struct conf *conf = ask->hold->snapshot->conf;
-
-    bool answers_get = !ask->cacheable && is_for_get(ask, a->fields);
-
-    if (!ask->cacheable && !answers_get) {
-        a->storing = STORING_OFF;
-        return;
-    }
-    a->storing = storing_decide(&(struct storing_facts){
-        .method = ask->method,
+    enum storing storing = storing_decide(&(struct storing_facts){
+        .method = method,
         .answers_get = answers_get,
         .asked_range = ask->asked_range,
         .content_length = a->content_length,
@@ -136,9 +128,17 @@ static void decide(const struct ask *ask, struct answer *a)
         .has_authorization = ask->personal_authorization,
         .has_personal_cookie = ask->personal_cookie,
     });
-    if (a->storing == STORING_OK &&
-        (a->content_length > (int64_t)conf->memory_object_bytes_max || a->fields.n > ANSWER_FIELDS_MAX))
-        a->storing = STORING_TOO_LARGE;
+    bool too_large = a->content_length > (int64_t)ask->hold->snapshot->conf->memory_object_bytes_max ||
+                     a->fields.n > ANSWER_FIELDS_MAX;
+
+    return storing == STORING_OK && too_large ? STORING_TOO_LARGE : storing;
+}
+
+static void decide(const struct ask *ask, struct answer *a)
+{
+    bool answers_get = !ask->cacheable && is_for_get(ask, a->fields);
+
+    a->storing = ask->cacheable || answers_get ? judge_storing(ask, a, ask->method, answers_get) : STORING_OFF;
 }
 
 /* The answer names nothing that the marker does not name already (many an error page has no Vary at all): the marker
@@ -255,20 +255,34 @@ static bool is_private(const struct answer *a)
     return a->cc.private_ || a->cc.private_qualified;
 }
 
-/* Only what is stored may be had in other codings. no-transform counts in Cache-Control even where a targeted field is
- * read in its place (RFC 9213 section 2.1: it is not about caching alone). */
+/* Or would be, if it were asked for by GET. */
+static bool is_stored(const struct answer *a, const struct ask *ask)
+{
+    if (ask->head && ask->route->conf->cache)
+        return judge_storing(ask, a, BYTES_LIT("GET"), false) == STORING_OK;
+    return a->storing == STORING_OK;
+}
+
+/* Only what is stored may be had in other codings. The answer to a HEAD, and a part, say of the whole that it could
+ * differ (RFC 9110 sections 9.3.2 and 15.3.7). no-transform counts in Cache-Control even where a targeted field is read
+ * in its place (RFC 9213 section 2.1: it is not about caching alone). */
 static uint8_t forms_of(const struct answer *a, const struct ask *ask)
 {
-    if (a->storing != STORING_OK || ask->head)
+    bool part = a->status == 206;
+
+    if (!is_stored(a, ask))
         return 0;
-    return forms_of_answer(&ask->route->conf->compress,
-                           &(struct compress_facts){
-                               .status = a->status,
-                               .fields = a->fields,
-                               .content_length = a->content_length,
-                               .no_transform = a->cc.no_transform || cache_control_parse(a->fields).no_transform,
-                               .user_scope = ask->user_scope,
-                           });
+    uint8_t forms =
+        forms_of_answer(&ask->route->conf->compress,
+                        &(struct compress_facts){
+                            .status = part ? 200 : a->status,
+                            .fields = a->fields,
+                            .content_length = part ? -1 : a->content_length,
+                            .no_transform = a->cc.no_transform || cache_control_parse(a->fields).no_transform,
+                            .user_scope = ask->user_scope,
+                        });
+
+    return forms != 0 && (part || ask->head) ? forms + FORMS_OF_THE_WHOLE : forms;
 }
 
 struct stored_options answer_options(const struct answer *a, const struct ask *ask, uint64_t born)

@@ -23,16 +23,31 @@ struct coder *coder_create(struct store *store, unsigned threads);
 void coder_stop(struct coder *coder);
 void coder_destroy(struct coder *coder); /* stopped, or NULL */
 
-/* What the body of a stored response is to be had in, as head->forms says it: 0, or 1 and the coding that it came in.
- */
+/* What the body of a stored response is to be had in, as head->forms says it: 0, or 1 and the coding that it came in. */
 static inline uint8_t coder_forms_of(enum compress may, enum coding came_in)
 {
     return (uint8_t)(may == COMPRESS_NEVER ? 0 : 1 + came_in);
 }
 
+/* Added to that: not here. It is a part, or the answer to a HEAD, of what has forms where it is whole. */
+enum { FORMS_OF_THE_WHOLE = 64 };
+
+/* May have forms itself. */
+static inline bool coder_has_forms(const struct stored *s)
+{
+    return s->head->forms != 0 && s->head->forms < FORMS_OF_THE_WHOLE;
+}
+
+/* Of what is made of parts like that one. */
+static inline uint8_t coder_forms_joined(const struct stored *part, bool whole)
+{
+    return whole ? part->head->forms % FORMS_OF_THE_WHOLE : part->head->forms;
+}
+
+/* Where head->forms is not 0. */
 static inline enum coding coder_came_in(const struct stored *s)
 {
-    return (enum coding)(s->head->forms - 1);
+    return (enum coding)(s->head->forms % FORMS_OF_THE_WHOLE - 1);
 }
 
 /* Wants a complete response in another coding: packed with that level, or (CODING_IDENTITY) unpacked to object_max

@@ -135,7 +135,7 @@ void forms_prepare(struct request *r)
 {
     struct stored *s = r->sending;
 
-    if (s == NULL || s->head->forms == 0 || !r->in.get || r->outcome == OUTCOME_HIT ||
+    if (s == NULL || !coder_has_forms(s) || !r->in.get || r->outcome == OUTCOME_HIT ||
         stored_body_state(s) != BODY_COMPLETE)
         return;
     struct form_choice choice = forms_choose(r, s);

@@ -16,7 +16,7 @@ struct form_choice {
     bool must_wait;      /* s is of no use to this client until then */
 };
 
-/* Only where s->head->forms is not 0. */
+/* Only of what may have forms (coder_has_forms). */
 struct form_choice forms_choose(struct request *r, struct stored *s);
 
 /* Has the one that is wanted made, if it can be. True: it is being made now. */

@@ -4,6 +4,7 @@
 
 #include "policies/part.h"
 #include "proxy/answer_head.h"
+#include "proxy/coder.h"
 #include "proxy/respond.h"
 
 enum { RUNS = 16, RUN_MAX = 256 * 1024 };
@@ -85,6 +86,7 @@ static struct stored *join(struct store_thread *t, struct stored *first, struct 
                                               .user_scope = newer->head->user_scope,
                                               .with_authorization = newer->head->with_authorization,
                                               .with_cookie = newer->head->with_cookie,
+                                              .forms = coder_forms_joined(newer, whole),
                                               .status = whole ? 200 : 206,
                                               .fields = {fields, n},
                                               .date = stored_date(newer),

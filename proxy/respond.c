@@ -624,7 +624,7 @@ static bool is_just_what_was_asked_for(struct request *r, struct stored *s)
 
 static bool may_have_forms(const struct request *r, const struct stored *s)
 {
-    return s->head->forms != 0 && (r->in.get || r->in.head) && stored_body_state(s) == BODY_COMPLETE;
+    return coder_has_forms(s) && (r->in.get || r->in.head) && stored_body_state(s) == BODY_COMPLETE;
 }
 
 static bool respond_form(struct request *r, struct stored *whole, struct stored *s, enum conditional verdict,
@@ -656,7 +656,7 @@ static bool must_come_whole(struct request *r, struct stored *s)
 {
     const struct flight *f = r->waiter.flight;
 
-    if (s->head->forms == 0 || !r->in.get || f == NULL || f->note != STORING_OK || stored_body_state(s) != BODY_OPEN ||
+    if (!coder_has_forms(s) || !r->in.get || f == NULL || f->note != STORING_OK || stored_body_state(s) != BODY_OPEN ||
         r->as_it_comes)
         return false;
     struct form_choice choice = forms_choose(r, s);

@@ -265,6 +265,30 @@ def test_a_conditional_request_that_needs_no_body_makes_none(origin, start):
     assert jobs(w) == 0
 
 
+@pytest.mark.parametrize("kind,vary", [("text/plain", "Accept-Encoding"), ("image/png", None)])
+def test_a_head_and_a_part_from_the_origin_say_that_the_whole_could_differ(origin, start, kind, vary):
+    """RFC 9110 sections 9.3.2 and 15.3.7: the fields that a 200 to a GET would have."""
+    def answer(q):
+        fields = (("ETag", '"a"'), ("Content-Type", kind), ("Cache-Control", "max-age=600"))
+        if q.get("range") is None:
+            return Reply(TEXT, headers=fields)
+        first, last = (int(n) for n in q.get("range").removeprefix("bytes=").split("-"))
+        return Reply(TEXT[first:last + 1], 206, (*fields, ("Content-Range", f"bytes {first}-{last}/{len(TEXT)}")))
+    origin.on("/x", answer)
+    w = start(origin)
+    head = w.request("HEAD", "/x", accept("gzip"))
+    assert head.get("vary") == vary and head.get("content-encoding") is None and int(head.get("content-length")) == len(TEXT)
+    half = len(TEXT) // 2
+    for _ in range(2):
+        for part, body in ((f"bytes=0-{half - 1}", TEXT[:half]), (f"bytes={half}-{len(TEXT) - 1}", TEXT[half:])):
+            r = w.get("/x", [("Range", part), *accept("gzip")])
+            assert r.status == 206 and r.get("vary") == vary and r.body == body and r.get("content-encoding") is None
+    # Joined, they are the whole.
+    r = until_coded(w, "/x", "gzip") if vary else w.get("/x", accept("gzip"))
+    assert decode(r.get("content-encoding"), r.body) == TEXT and r.get("vary") == vary
+    assert origin.count() == 3
+
+
 def test_head_agrees_with_get(origin, start):
     text(origin, headers=(("ETag", '"a"'),))
     w = start(origin)
