@@ -67,6 +67,7 @@ static const struct conf_key compress_table[] = {
     {"br_level", KEY_COUNT, FIELD(levels[CODING_BR]), 0, 11, .standard = "5"},
     {"zstd_level", KEY_COUNT, FIELD(levels[CODING_ZSTD]), 1, 19, .standard = "3"},
     {"types", KEY_OTHER, .read = read_types, .standard = "[text/*, application/json]"},
+    {"stream", KEY_SWITCH, FIELD(stream), .standard = "off"},
 };
 const struct conf_keys conf_compress_keys = KEYS(compress_table);
 
@@ -78,6 +79,7 @@ static const struct conf_key route_compress_table[] = {
     {"br_level", KEY_COUNT, FIELD(levels[CODING_BR]), 0, 11, .standard = NULL},
     {"zstd_level", KEY_COUNT, FIELD(levels[CODING_ZSTD]), 1, 19, .standard = NULL},
     {"types", KEY_OTHER, .read = read_types},
+    {"stream", KEY_SWITCH, FIELD(stream), .standard = NULL},
 };
 const struct conf_keys conf_route_compress_keys = KEYS(route_compress_table);
 

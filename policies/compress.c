@@ -46,25 +46,39 @@ static bool is_listed(const struct compress_rules *rules, struct fields fields)
     return false;
 }
 
+enum compress_bar compress_bar(const struct compress_rules *rules, const struct compress_facts *facts)
+{
+    if (!rules->on)
+        return COMPRESS_OFF;
+    if (facts->no_transform)
+        return COMPRESS_NO_TRANSFORM;
+    if (!has_content(facts->status))
+        return COMPRESS_STATUS;
+    if (has_digest(facts->fields))
+        return COMPRESS_DIGEST;
+    if (facts->content_length == 0)
+        return COMPRESS_EMPTY;
+    enum coding coding = coding_of_response(facts->fields);
+
+    /* "identity" is no value of Content-Encoding (RFC 9110 section 12.5.3): who says so all the same is left alone */
+    if (coding == CODING_OTHER ||
+        (coding == CODING_IDENTITY && fields_has(facts->fields, BYTES_LIT("content-encoding"))))
+        return COMPRESS_CODING;
+    if (coding != CODING_IDENTITY)
+        return COMPRESS_NO_BAR;
+    if (facts->user_scope && !rules->user)
+        return COMPRESS_USER;
+    if (rules->nencodings == 0 || !is_listed(rules, facts->fields))
+        return COMPRESS_TYPE;
+    return facts->content_length < 0 || (uint64_t)facts->content_length >= rules->min_size ? COMPRESS_NO_BAR
+                                                                                           : COMPRESS_SIZE;
+}
+
 enum compress compress_judge(const struct compress_rules *rules, const struct compress_facts *facts)
 {
-    enum coding coding;
-
-    if (!rules->on || facts->no_transform || !has_content(facts->status) || has_digest(facts->fields) ||
-        facts->content_length == 0)
+    if (compress_bar(rules, facts) != COMPRESS_NO_BAR)
         return COMPRESS_NEVER;
-    coding = coding_of_response(facts->fields);
-    if (coding == CODING_OTHER)
-        return COMPRESS_NEVER;
-    if (coding != CODING_IDENTITY)
-        return COMPRESS_UNPACK;
-    /* "identity" is no value of Content-Encoding (RFC 9110 section 12.5.3): who says so all the same is left alone */
-    if (fields_has(facts->fields, BYTES_LIT("content-encoding")))
-        return COMPRESS_NEVER;
-    if ((facts->user_scope && !rules->user) || rules->nencodings == 0 || !is_listed(rules, facts->fields))
-        return COMPRESS_NEVER;
-    return facts->content_length < 0 || (uint64_t)facts->content_length >= rules->min_size ? COMPRESS_MAY
-                                                                                           : COMPRESS_NEVER;
+    return coding_of_response(facts->fields) == CODING_IDENTITY ? COMPRESS_MAY : COMPRESS_UNPACK;
 }
 
 bool compress_vary_names_it(struct bytes vary)

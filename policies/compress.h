@@ -19,6 +19,7 @@ struct compress_rules {
     unsigned levels[CODINGS];
     const struct bytes *types; /* lower case: type/subtype, or type/ and an asterisk, or two of them */
     size_t ntypes;
+    bool stream; /* what is still arriving, too, and what is not stored */
 };
 
 struct compress_facts {
@@ -43,6 +44,21 @@ enum compress {
  * Responses of scope user have no coding unless the route says so: where a response has both a secret and what an
  * attacker can make it repeat, its compressed length betrays the secret (BREACH). Unpacking betrays nothing. */
 enum compress compress_judge(const struct compress_rules *rules, const struct compress_facts *facts);
+
+/* Why never. */
+enum compress_bar {
+    COMPRESS_NO_BAR,
+    COMPRESS_OFF,
+    COMPRESS_NO_TRANSFORM,
+    COMPRESS_STATUS,
+    COMPRESS_DIGEST,
+    COMPRESS_EMPTY,
+    COMPRESS_CODING,
+    COMPRESS_USER,
+    COMPRESS_TYPE,
+    COMPRESS_SIZE,
+};
+enum compress_bar compress_bar(const struct compress_rules *rules, const struct compress_facts *facts);
 
 /* The fields of a response whose body is in another coding than it came in (RFC 9110 section 7.7): Content-Encoding as
  * it is now, an ETag that is weak, since the bytes are not the origin's (sections 8.8.1 and 8.8.3.3), a Vary that names

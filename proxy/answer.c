@@ -263,25 +263,34 @@ static bool is_stored(const struct answer *a, const struct ask *ask)
     return a->storing == STORING_OK;
 }
 
-/* Only what is stored may be had in other codings. The answer to a HEAD, and a part, say of the whole that it could
- * differ (RFC 9110 sections 9.3.2 and 15.3.7). no-transform counts in Cache-Control even where a targeted field is read
- * in its place (RFC 9213 section 2.1: it is not about caching alone). */
+/* What is not stored may be packed on its way out (packer.h). It may be one client's own, so the route itself has to
+ * say something of compression, as where the scope is the user. */
+static bool may_be_streamed(const struct compress_rules *rules, const struct ask *ask)
+{
+    return rules->stream && rules->user && (ask->head || bytes_eq(ask->method, BYTES_LIT("GET")));
+}
+
+/* What may be had in other codings: what is stored, and some of what is not. The answer to a HEAD, and a part, say of
+ * the whole that it could differ (RFC 9110 sections 9.3.2 and 15.3.7). no-transform counts in Cache-Control even where
+ * a targeted field is read in its place (RFC 9213 section 2.1: it is not about caching alone). */
 static uint8_t forms_of(const struct answer *a, const struct ask *ask)
 {
-    bool part = a->status == 206;
+    const struct compress_rules *rules = &ask->route->conf->compress;
+    bool part = a->status == 206, stored = is_stored(a, ask);
 
-    if (!is_stored(a, ask))
+    if (!stored && !may_be_streamed(rules, ask))
         return 0;
     uint8_t forms =
-        forms_of_answer(&ask->route->conf->compress,
-                        &(struct compress_facts){
-                            .status = part ? 200 : a->status,
-                            .fields = a->fields,
-                            .content_length = part ? -1 : a->content_length,
-                            .no_transform = a->cc.no_transform || cache_control_parse(a->fields).no_transform,
-                            .user_scope = ask->user_scope,
-                        });
+        forms_of_answer(rules, &(struct compress_facts){
+                                   .status = part ? 200 : a->status,
+                                   .fields = a->fields,
+                                   .content_length = part ? -1 : a->content_length,
+                                   .no_transform = a->cc.no_transform || cache_control_parse(a->fields).no_transform,
+                                   .user_scope = ask->user_scope,
+                               });
 
+    if (!stored && forms != coder_forms_of(COMPRESS_MAY, CODING_IDENTITY))
+        return 0;
     return forms != 0 && (part || ask->head) ? forms + FORMS_OF_THE_WHOLE : forms;
 }
 

@@ -12,7 +12,12 @@ enum {
     GZIP_WINDOW = 15 + 16, /* zlib's way of saying gzip */
     GZIP_MEMORY = 8,
     ZSTD_WINDOW_LOG = 23, /* RFC 9659: more than 8 MiB need not be understood */
+    /* Of a stream: with these an encoder takes half a MiB, and a piece little time. */
+    STREAM_WINDOW_LOG = 17,
+    STREAM_LEVEL_MAX = 3,
 };
+
+#define LENGTH_UNKNOWN UINT64_MAX /* a stream */
 
 enum step {
     STEP_MORE, /* wants input, or room */
@@ -26,7 +31,8 @@ struct stream {
     size_t in_n;
     uint8_t *to;
     size_t room;
-    bool last; /* no more input after this */
+    bool last;  /* no more input after this */
+    bool flush; /* all input so far is to come out */
     bool ended;
     union {
         z_stream gzip;
@@ -68,7 +74,7 @@ static bool gzip_encoder_begin(struct stream *s, unsigned level, uint64_t length
 
 static enum step gzip_encoder_step(struct stream *s)
 {
-    return gzip_step(s, deflate, s->last ? Z_FINISH : Z_NO_FLUSH);
+    return gzip_step(s, deflate, s->last ? Z_FINISH : s->flush ? Z_SYNC_FLUSH : Z_NO_FLUSH);
 }
 
 static void gzip_encoder_end(struct stream *s)
@@ -104,14 +110,19 @@ static void gzip_decoder_end(struct stream *s)
 static bool br_encoder_begin(struct stream *s, unsigned level, uint64_t length)
 {
     s->br_encoder = BrotliEncoderCreateInstance(NULL, NULL, NULL);
-    return s->br_encoder != NULL && BrotliEncoderSetParameter(s->br_encoder, BROTLI_PARAM_QUALITY, level) &&
-           BrotliEncoderSetParameter(s->br_encoder, BROTLI_PARAM_SIZE_HINT,
+    if (s->br_encoder == NULL || !BrotliEncoderSetParameter(s->br_encoder, BROTLI_PARAM_QUALITY, level))
+        return false;
+    if (length == LENGTH_UNKNOWN)
+        return BrotliEncoderSetParameter(s->br_encoder, BROTLI_PARAM_LGWIN, STREAM_WINDOW_LOG);
+    return BrotliEncoderSetParameter(s->br_encoder, BROTLI_PARAM_SIZE_HINT,
                                      length < UINT32_MAX ? (uint32_t)length : UINT32_MAX);
 }
 
 static enum step br_encoder_step(struct stream *s)
 {
-    BrotliEncoderOperation operation = s->last ? BROTLI_OPERATION_FINISH : BROTLI_OPERATION_PROCESS;
+    BrotliEncoderOperation operation = s->last    ? BROTLI_OPERATION_FINISH
+                                       : s->flush ? BROTLI_OPERATION_FLUSH
+                                                  : BROTLI_OPERATION_PROCESS;
 
     if (!BrotliEncoderCompressStream(s->br_encoder, operation, &s->in_n, &s->in, &s->room, &s->to, NULL))
         return STEP_BAD;
@@ -158,9 +169,12 @@ static void br_decoder_end(struct stream *s)
 static bool zstd_encoder_begin(struct stream *s, unsigned level, uint64_t length)
 {
     s->zstd_encoder = ZSTD_createCCtx();
-    return s->zstd_encoder != NULL &&
-           !ZSTD_isError(ZSTD_CCtx_setParameter(s->zstd_encoder, ZSTD_c_compressionLevel, (int)level)) &&
-           !ZSTD_isError(ZSTD_CCtx_setPledgedSrcSize(s->zstd_encoder, length));
+    if (s->zstd_encoder == NULL ||
+        ZSTD_isError(ZSTD_CCtx_setParameter(s->zstd_encoder, ZSTD_c_compressionLevel, (int)level)))
+        return false;
+    if (length == LENGTH_UNKNOWN)
+        return !ZSTD_isError(ZSTD_CCtx_setParameter(s->zstd_encoder, ZSTD_c_windowLog, STREAM_WINDOW_LOG));
+    return !ZSTD_isError(ZSTD_CCtx_setPledgedSrcSize(s->zstd_encoder, length));
 }
 
 static void zstd_moved(struct stream *s, const ZSTD_inBuffer *in, const ZSTD_outBuffer *out)
@@ -175,7 +189,10 @@ static enum step zstd_encoder_step(struct stream *s)
 {
     ZSTD_inBuffer in = {s->in, s->in_n, 0};
     ZSTD_outBuffer out = {s->to, s->room, 0};
-    size_t left = ZSTD_compressStream2(s->zstd_encoder, &out, &in, s->last ? ZSTD_e_end : ZSTD_e_continue);
+    size_t left = ZSTD_compressStream2(s->zstd_encoder, &out, &in,
+                                       s->last    ? ZSTD_e_end
+                                       : s->flush ? ZSTD_e_flush
+                                                  : ZSTD_e_continue);
 
     zstd_moved(s, &in, &out);
     return ZSTD_isError(left) ? STEP_BAD : s->last && left == 0 ? STEP_DONE : STEP_MORE;
@@ -323,6 +340,45 @@ enum codec_end codec_decode(enum coding coding, struct stored *body, uint64_t ma
                             struct codec_buffer *out)
 {
     return code(&decoders[coding], 0, body, max, stop, out);
+}
+
+/* --- streams --- */
+
+struct codec_stream {
+    const struct codec *codec;
+    struct stream s;
+};
+
+struct codec_stream *codec_stream_create(enum coding coding, unsigned level)
+{
+    struct codec_stream *stream = calloc(1, sizeof *stream);
+
+    if (stream == NULL)
+        return NULL;
+    stream->codec = &encoders[coding];
+    if (stream->codec->begin(&stream->s, level < STREAM_LEVEL_MAX ? level : STREAM_LEVEL_MAX, LENGTH_UNKNOWN))
+        return stream;
+    codec_stream_destroy(stream);
+    return NULL;
+}
+
+enum codec_end codec_stream_add(struct codec_stream *stream, struct bytes piece, bool last, struct codec_buffer *out)
+{
+    struct stream *s = &stream->s;
+
+    s->in = (const uint8_t *)piece.p;
+    s->in_n = piece.n;
+    s->last = last;
+    s->flush = true;
+    return run(stream->codec, s, UINT64_MAX, out);
+}
+
+void codec_stream_destroy(struct codec_stream *stream)
+{
+    if (stream == NULL)
+        return;
+    stream->codec->end(&stream->s);
+    free(stream);
 }
 
 void codec_buffer_free(struct codec_buffer *out)

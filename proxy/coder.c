@@ -44,6 +44,7 @@ struct coder {
     struct {
         _Atomic uint64_t made, bytes_before, bytes_after, refused;
     } figures[CODINGS];
+    _Atomic uint64_t streamed;
 };
 
 _Static_assert((int)CODINGS == (int)FORMS_MAX, "a form for each coding");
@@ -340,6 +341,11 @@ void coder_destroy(struct coder *coder)
     free(coder);
 }
 
+void coder_count_stream(struct coder *coder)
+{
+    add(&coder->streamed, 1);
+}
+
 void coder_figures(const struct coder *coder, struct coder_figures *out)
 {
     for (enum coding c = 0; c < CODINGS; c++) {
@@ -351,4 +357,5 @@ void coder_figures(const struct coder *coder, struct coder_figures *out)
         out->codings[c].refused =
             atomic_load_explicit(&((struct coder *)coder)->figures[c].refused, memory_order_acquire);
     }
+    out->streamed = atomic_load_explicit(&((struct coder *)coder)->streamed, memory_order_acquire);
 }

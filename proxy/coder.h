@@ -23,7 +23,8 @@ struct coder *coder_create(struct store *store, unsigned threads);
 void coder_stop(struct coder *coder);
 void coder_destroy(struct coder *coder); /* stopped, or NULL */
 
-/* What the body of a stored response is to be had in, as head->forms says it: 0, or 1 and the coding that it came in. */
+/* What the body of a stored response is to be had in, as head->forms says it: 0, or 1 and the coding that it came in.
+ */
 static inline uint8_t coder_forms_of(enum compress may, enum coding came_in)
 {
     return (uint8_t)(may == COMPRESS_NEVER ? 0 : 1 + came_in);
@@ -75,7 +76,9 @@ struct coder_figures {
     struct {
         uint64_t made, bytes_before, bytes_after, refused;
     } codings[CODINGS]; /* identity: unpacked */
+    uint64_t streamed;  /* answers that were packed on their way out (packer.h) */
 };
+void coder_count_stream(struct coder *coder);
 void coder_figures(const struct coder *coder, struct coder_figures *out);
 
 #endif

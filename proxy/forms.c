@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "cache/store.h"
 #include "policies/cache_control.h"
 #include "proxy/respond.h"
 
@@ -75,19 +76,31 @@ static bool forbids_transformation(const struct asked *a, struct fields request)
 
 static bool is_too_small(const struct stored *s, uint64_t min_size)
 {
-    return stored_body_state(s) == BODY_COMPLETE && stored_length(s) < min_size;
+    return stored_body_state(s) == BODY_COMPLETE && stored_length(s) < min_size && coder_has_forms(s);
 }
 
 /* A range is one of the body as it came: its strong tag and its bytes belong together (RFC 9110 section 14.2 lets a
  * server choose the representation, and section 15.3.7.3 has parts joined by strong tags). So whoever asks for one gets
  * that body, also where the whole is sent after all. */
+static enum form_bar bar_of(const struct compress_rules *rules, bool user_scope, const struct asked *a, size_t nfields)
+{
+    if (!rules->on)
+        return FORM_OFF;
+    if (a->accept_encoding == nfields)
+        return FORM_NO_ACCEPT_ENCODING;
+    if (a->no_compression)
+        return FORM_NO_COMPRESSION;
+    if (a->range)
+        return FORM_RANGE;
+    return user_scope && !rules->user ? FORM_USER : FORM_NO_BAR;
+}
+
 static struct form_choice choose_packed(struct request *r, struct stored *s, const struct asked *a)
 {
     const struct compress_rules *rules = &r->route->conf->compress;
     struct form_choice as_it_is = {s, CODING_IDENTITY, false};
 
-    if (a->accept_encoding == r->in.fields.n || a->no_compression || a->range || !rules->on ||
-        (s->head->user_scope && !rules->user))
+    if (bar_of(rules, s->head->user_scope, a, r->in.fields.n) != FORM_NO_BAR)
         return as_it_is;
     struct coding_wishes wishes = wishes_of(r, a);
     enum coding coding = coding_choose(&wishes, rules->encodings, rules->nencodings);
@@ -97,6 +110,22 @@ static struct form_choice choose_packed(struct request *r, struct stored *s, con
     struct stored *form = stored_form(s, coding);
 
     return (struct form_choice){form != NULL ? form : s, coding, !coding_is_acceptable(&wishes, CODING_IDENTITY)};
+}
+
+enum form_bar forms_bar(const struct compress_rules *rules, bool user_scope, struct fields request, enum coding *wanted)
+{
+    struct asked a = asked_of(request);
+    struct coding_wishes wishes = coding_wishes_of(request, a.accept_encoding);
+    enum form_bar bar = bar_of(rules, user_scope, &a, request.n);
+
+    *wanted = coding_choose(&wishes, rules->encodings, rules->nencodings);
+    if (bar == FORM_NO_BAR && *wanted == CODING_IDENTITY)
+        bar = FORM_IDENTITY;
+    if (bar == FORM_NO_BAR && forbids_transformation(&a, request))
+        bar = FORM_NO_TRANSFORM;
+    if (bar != FORM_NO_BAR)
+        *wanted = CODING_IDENTITY;
+    return bar;
 }
 
 /* It came in a coding, and goes out in it to all who take that. */
@@ -120,12 +149,19 @@ struct form_choice forms_choose(struct request *r, struct stored *s)
     return coder_came_in(s) == CODING_IDENTITY ? choose_packed(r, s, &a) : choose_unpacked(r, s, &a);
 }
 
+/* Whoever takes it from memory gets a form that is made once. A client of HTTP/1.0 could not tell where it ends. */
+bool forms_may_stream(const struct request *r, const struct stored *s)
+{
+    return r->route->conf->compress.stream && coder_came_in(s) == CODING_IDENTITY && r->waiter.flight != NULL &&
+           s == r->waiter.flight->response && r->req->version >= 0x101;
+}
+
 bool forms_want(struct request *r, struct stored *s, enum coding coding)
 {
     struct worker *w = r->worker;
     const struct conf *conf = r->hold->snapshot->conf;
 
-    if (stored_form_state(s, coding) == FORM_NONE)
+    if (stored_form_state(s, coding) == FORM_NONE && store_holds(w->store, s))
         coder_want(w->shared->coder, w->store, s, coding, r->route->conf->compress.levels[coding],
                    conf->memory_object_bytes_max, loop_now(w->loop));
     return stored_form_state(s, coding) == FORM_CLAIMED;

@@ -16,10 +16,30 @@ struct form_choice {
     bool must_wait;      /* s is of no use to this client until then */
 };
 
-/* Only of what may have forms (coder_has_forms). */
+/* Only where s->head->forms is not 0. */
 struct form_choice forms_choose(struct request *r, struct stored *s);
 
-/* Has the one that is wanted made, if it can be. True: it is being made now. */
+/* Why a request gets the body of what has no coding as it is, whichever forms there are. */
+enum form_bar {
+    FORM_NO_BAR,
+    FORM_OFF,
+    FORM_NO_ACCEPT_ENCODING,
+    FORM_NO_COMPRESSION,
+    FORM_RANGE,
+    FORM_USER,
+    FORM_IDENTITY,
+    FORM_NO_TRANSFORM,
+};
+
+/* For who wants to know (explain.h): *wanted is the coding that it would get. */
+enum form_bar forms_bar(const struct compress_rules *rules, bool user_scope, struct fields request,
+                        enum coding *wanted);
+
+/* Where there is no such form: may it go out in that coding all the same, packed on the way (packer.h)? Of an answer
+ * that has just come, or is coming, and only where the route asks for it. */
+bool forms_may_stream(const struct request *r, const struct stored *s);
+
+/* Has the one that is wanted made, if it can be: of what is stored. True: it is being made now. */
 bool forms_want(struct request *r, struct stored *s, enum coding coding);
 
 /* At the end of a request: what it got as it came from the origin, because there was nothing else yet, is made in the

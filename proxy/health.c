@@ -109,6 +109,7 @@ static json_t *compressions_json(struct shared *shared)
                                       (json_int_t)f.codings[c].refused));
     }
     json_object_set_new(all, "total", json_integer(total));
+    json_object_set_new(all, "streamed", json_integer((json_int_t)f.streamed));
     return all;
 }
 

@@ -14,6 +14,7 @@
 #include "proxy/identity.h"
 #include "proxy/no_vary.h"
 #include "proxy/outgoing.h"
+#include "proxy/packer.h"
 #include "proxy/respond.h"
 #include "proxy/selection.h"
 #include "proxy/variant.h"
@@ -100,6 +101,7 @@ static void on_dispose(void *data)
     stored_release(r->stale);
     stored_release(r->partial);
     stored_release(r->sending);
+    packer_destroy(r->packer);
     request_waiting(r, false);
     connection_request_end(r->connection, r->finished     ? REQUEST_ANSWERED
                                           : r->broken_off ? REQUEST_BROKEN_OFF

@@ -21,6 +21,7 @@
 #include "proxy/worker.h"
 
 struct form_wait;
+struct packer;
 struct selection;
 
 struct request {
@@ -56,7 +57,9 @@ struct request {
     struct stored *sending;
     struct stored_reader reader;
     uint64_t skip, left;    /* of the body: to be passed over, to be sent (UINT64_MAX: to its end) */
-    size_t in_flight_bytes; /* handed to libh2o, not yet known to be written */
+    size_t in_flight_bytes; /* handed to libh2o, packed or not, and not yet known to be written */
+    struct packer *packer;  /* the body goes out through this; NULL: as it is */
+    enum coding coding;     /* where `recoded` says so */
     struct cache_status status;
     struct bytes allow;       /* for 405 and OPTIONS */
     struct bytes unsatisfied; /* Content-Range, for 416 */
@@ -72,6 +75,7 @@ struct request {
     bool alone;          /* its flight is its own: nobody joins, conditions go to the origin */
     bool refreshing;     /* a stale answer goes out while a fill is started in its name */
     bool waited_for_form;
+    bool recoded;      /* the answer's fields are those of `coding`, whatever s is in */
     bool awaits_whole; /* the answer is to come whole before it goes out */
     bool as_it_comes;  /* it did once, in vain */
     bool let_go;       /* what it waited for is not for it: no more waiting */

@@ -9,6 +9,7 @@
 #include "policies/conditional.h"
 #include "policies/http_date.h"
 #include "proxy/forms.h"
+#include "proxy/packer.h"
 
 enum {
     RUNS = 16,             /* pieces of a body handed to libh2o at once */
@@ -393,6 +394,20 @@ static void cut_off(struct request *r)
     connection_cut(r->req);
 }
 
+/* In the place of what goes in. False: no memory. */
+static bool pack(struct request *r, const struct bytes *runs, size_t *n, bool final, h2o_iovec_t *bufs)
+{
+    struct bytes packed;
+
+    if (*n == 0 && !final)
+        return true;
+    if (!packer_pack(r->packer, runs, *n, final, &packed))
+        return false;
+    bufs[0] = h2o_iovec_init(packed.p, packed.n);
+    *n = 1;
+    return true;
+}
+
 static void send_body(struct request *r, bool first)
 {
     struct stored *s = r->sending;
@@ -401,7 +416,7 @@ static void send_body(struct request *r, bool first)
     uint64_t length = stored_length(s);
     struct bytes runs[RUNS];
     h2o_iovec_t bufs[RUNS];
-    size_t max = r->left < SEND_MAX ? r->left : SEND_MAX;
+    size_t most = r->packer != NULL ? PACKER_PIECE_MAX : SEND_MAX, max = r->left < most ? r->left : most;
     size_t n = skip(r) ? stored_reader_peek(&r->reader, runs, RUNS, max) : 0, sum = 0;
 
     for (size_t i = 0; i < n; i++) {
@@ -417,6 +432,10 @@ static void send_body(struct request *r, bool first)
     if (n == 0 && !final && !first) {
         r->parked = true;
         request_park(r);
+        return;
+    }
+    if (r->packer != NULL && !pack(r, runs, &n, final, bufs)) {
+        break_off(r);
         return;
     }
     r->parked = false;
@@ -558,6 +577,33 @@ static void copy_not_modified_headers(struct request *r, struct stored *s, size_
     h->size = kept;
 }
 
+/* What is made of the body on the way, or would be if there were one, has the fields that compress_fields gives what is
+ * made beforehand; the Vary is there. */
+static void recode_headers(struct request *r, bool not_modified)
+{
+    h2o_headers_t *h = &r->req->res.headers;
+    size_t kept = 0;
+    bool tagged = false;
+
+    for (size_t i = 0; i < h->size; i++) {
+        h2o_header_t header = h->entries[i];
+        bool tag = header.name == &H2O_TOKEN_ETAG->buf;
+
+        if (header.name == &H2O_TOKEN_CONTENT_ENCODING->buf || header.name == &H2O_TOKEN_ACCEPT_RANGES->buf ||
+            (tag && tagged))
+            continue;
+        if (tag && header.value.len > 0 &&
+            !bytes_starts((struct bytes){header.value.base, header.value.len}, BYTES_LIT("W/")))
+            header.value = h2o_concat(&r->req->pool, h2o_iovec_init(H2O_STRLIT("W/")), header.value);
+        tagged |= tag;
+        h->entries[kept++] = header;
+    }
+    h->size = kept;
+    if (!not_modified && r->coding != CODING_IDENTITY)
+        add_header(r->req, H2O_TOKEN_CONTENT_ENCODING, "Content-Encoding", coding_name(r->coding).p,
+                   coding_name(r->coding).n);
+}
+
 /* As much of a response as these conditions are about. */
 static struct validators validators_of(const struct stored *s, const struct conditions *c, size_t nfields)
 {
@@ -630,14 +676,35 @@ static bool may_have_forms(const struct request *r, const struct stored *s)
 static bool respond_form(struct request *r, struct stored *whole, struct stored *s, enum conditional verdict,
                          int64_t age_ms);
 
+static void recode(struct request *r, enum coding coding)
+{
+    r->recoded = true;
+    r->coding = coding;
+}
+
+/* False: it goes out as it is. */
+static bool stream(struct request *r, struct stored *s, enum coding coding, enum conditional verdict)
+{
+    if (!forms_may_stream(r, s))
+        return false;
+    if (r->in.get && verdict == CONDITIONAL_SEND) {
+        r->packer = packer_create(r->worker, coding, &r->route->conf->compress);
+        if (r->packer == NULL)
+            return false;
+    }
+    recode(r, coding);
+    return true;
+}
+
 /* What is not in the coding that is wanted is wanted from now on; meanwhile it goes out as it is, if it can. A HEAD
  * alone is not worth the work. */
 static bool respond_in_best_form(struct request *r, struct stored *s, int64_t age_ms)
 {
     struct form_choice choice = forms_choose(r, s);
     enum conditional verdict = judge(r, choice.form);
+    bool lacks = choice.form == s && choice.coding != coder_came_in(s);
 
-    if (choice.form == s && choice.coding != coder_came_in(s) && verdict == CONDITIONAL_SEND &&
+    if (lacks && !stream(r, s, choice.coding, verdict) && verdict == CONDITIONAL_SEND &&
         (r->in.get || choice.must_wait)) {
         bool coming = forms_want(r, s, choice.coding);
 
@@ -650,18 +717,14 @@ static bool respond_in_best_form(struct request *r, struct stored *s, int64_t ag
     return respond_form(r, s, choice.form, verdict, age_ms);
 }
 
-/* It is still arriving, and will be stored, in a coding that is of no use to this client. One that turned out too large
- * for that, so that this request began again, is taken as it comes. */
-static bool must_come_whole(struct request *r, struct stored *s)
+/* It will be stored, and forms of it made. One that turned out too large for that, so that this request began again, is
+ * taken as it comes. */
+static bool will_have_forms(struct request *r, struct stored *s)
 {
     const struct flight *f = r->waiter.flight;
 
-    if (!coder_has_forms(s) || !r->in.get || f == NULL || f->note != STORING_OK || stored_body_state(s) != BODY_OPEN ||
-        r->as_it_comes)
-        return false;
-    struct form_choice choice = forms_choose(r, s);
-
-    return choice.must_wait && choice.coding != coder_came_in(s) && judge(r, s) == CONDITIONAL_SEND;
+    return coder_has_forms(s) && f != NULL && f->note == STORING_OK && stored_body_state(s) == BODY_OPEN &&
+           !r->as_it_comes;
 }
 
 /* The flight wakes the request again. False: it is passed through by now. */
@@ -676,12 +739,27 @@ static bool await_whole(struct request *r)
     return true;
 }
 
+/* Still arriving; or only its head has come, to be like the one that a GET would get. */
+static bool respond_on_arrival(struct request *r, struct stored *s, int64_t age_ms)
+{
+    struct form_choice choice = forms_choose(r, s);
+    enum conditional verdict = judge(r, s);
+
+    if (choice.coding != coder_came_in(s) && !stream(r, s, choice.coding, verdict) && choice.must_wait) {
+        if (r->in.head)
+            recode(r, choice.coding);
+        else if (verdict == CONDITIONAL_SEND && will_have_forms(r, s))
+            return await_whole(r);
+    }
+    return respond_form(r, s, s, verdict, age_ms);
+}
+
 bool respond_stored(struct request *r, struct stored *s, int64_t age_ms)
 {
     if (may_have_forms(r, s))
         return respond_in_best_form(r, s, age_ms);
-    if (must_come_whole(r, s))
-        return await_whole(r);
+    if (s->head->forms != 0 && (r->in.get || r->in.head) && s->head->status != 206)
+        return respond_on_arrival(r, s, age_ms);
     return respond_form(r, s, s, judge(r, s), age_ms);
 }
 
@@ -709,8 +787,12 @@ static bool respond_form(struct request *r, struct stored *whole, struct stored 
     }
     bool with_body = verdict == CONDITIONAL_SEND && !r->in.head && status_has_body(s->head->status);
 
-    if (with_body && !start_reading(r, s))
+    if (with_body && !start_reading(r, s)) {
+        packer_destroy(r->packer);
+        r->packer = NULL;
+        r->recoded = false;
         return false;
+    }
     size_t extra = withheld(r, whole).n;
 
     r->sending = stored_retain(s);
@@ -720,12 +802,15 @@ static bool respond_form(struct request *r, struct stored *whole, struct stored 
         copy_part_headers(r, s, extra, &part.range);
     else
         copy_headers(r, s, extra);
+    if (r->recoded)
+        recode_headers(r, verdict == CONDITIONAL_NOT_MODIFIED);
     add_withheld(r, withheld(r, whole));
     if (age_ms >= 0)
         add_age(r, age_ms);
     add_own(r);
 
-    size_t length = r->in.head && r->alone && stored_content_length(s) < 0 ? SIZE_MAX : (size_t)length_of(s);
+    bool unknown = r->recoded || (r->in.head && r->alone && stored_content_length(s) < 0);
+    size_t length = unknown ? SIZE_MAX : (size_t)length_of(s);
 
     r->skip = 0;
     r->left = UINT64_MAX;

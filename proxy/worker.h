@@ -75,6 +75,7 @@ struct worker {
     } dates[DATES];
 
     struct wish_memo wish_memos[WISH_MEMOS];
+    unsigned packers; /* packer.h */
 
     /* requests that are to begin again once the callbacks that let them go have returned */
     struct request *restarts;

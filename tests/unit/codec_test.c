@@ -148,12 +148,71 @@ static void a_stop_is_heeded(void **state)
     codec_buffer_free(&out);
 }
 
+/* In pieces of all sizes, some without anything. */
+static void a_stream_of_pieces_is_one_body(void **state)
+{
+    struct fixture *f = *state;
+    struct codec_buffer packed = {NULL, 0, 0}, plain = {NULL, 0, 0};
+
+    for (unsigned k = 0; k < 6; k++) {
+        struct bytes text = text_of(700000, k / 3), left = text;
+        struct codec_stream *stream = codec_stream_create(codings[k % 3], 9);
+        size_t n = 0;
+
+        assert_non_null(stream);
+        packed.n = 0;
+        do {
+            size_t before = packed.n;
+
+            assert_int_equal(codec_stream_add(stream, (struct bytes){left.p, n}, n == left.n, &packed), CODEC_OK);
+            assert_true(n == 0 || packed.n > before);
+            left.p += n;
+            left.n -= n;
+            n = n * 3 / 2 + 1;
+            n = n > left.n ? left.n : n;
+        } while (left.n > 0);
+        codec_stream_destroy(stream);
+        struct stored *p = body_of(f, (struct bytes){packed.p, packed.n}, true);
+
+        assert_int_equal(codec_decode(codings[k % 3], p, text.n, &go_on, &plain), CODEC_OK);
+        assert_int_equal(plain.n, text.n);
+        assert_memory_equal(plain.p, text.p, text.n);
+        stored_release(p);
+        free((char *)text.p);
+    }
+    codec_buffer_free(&packed);
+    codec_buffer_free(&plain);
+}
+
+static void a_stream_of_nothing_is_an_empty_body(void **state)
+{
+    struct fixture *f = *state;
+    struct codec_buffer packed = {NULL, 0, 0}, plain = {NULL, 0, 0};
+
+    for (unsigned k = 0; k < 3; k++) {
+        struct codec_stream *stream = codec_stream_create(codings[k], 3);
+
+        packed.n = 0;
+        assert_int_equal(codec_stream_add(stream, BYTES_LIT(""), true, &packed), CODEC_OK);
+        codec_stream_destroy(stream);
+        struct stored *p = body_of(f, (struct bytes){packed.p, packed.n}, true);
+
+        assert_int_equal(codec_decode(codings[k], p, 1, &go_on, &plain), CODEC_OK);
+        assert_int_equal(plain.n, 0);
+        stored_release(p);
+    }
+    codec_buffer_free(&packed);
+    codec_buffer_free(&plain);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(each_undoes_itself, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_is_cut_short_or_followed_by_something_else_is_bad, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_stop_is_heeded, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_stream_of_pieces_is_one_body, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_stream_of_nothing_is_an_empty_body, set_up, tear_down),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

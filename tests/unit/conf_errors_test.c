@@ -103,6 +103,8 @@ static void compression_is_judged_at_top_level_and_in_routes(void **state)
     line_is("compress: { gzip_level: 0 }", "25: 'gzip_level' is '0'; expected 1 to 9");
     line_is("compress: { br_level: 12 }", "23: 'br_level' is '12'; expected 0 to 11");
     line_is("compress: { zstd_level: 20 }", "25: 'zstd_level' is '20'; expected 1 to 19");
+    line_is("compress: { stream: on }", "");
+    line_is("compress: { stream: yes }", "21: 'stream' is 'yes'; expected on or off");
     line_is("compress: { min_sise: 1 }", "13: unknown key 'min_sise' (did you mean 'min_size'?)");
     line_is("compress: yes", "11: 'compress' is 'yes'; expected on, off, or a map, such as { encodings: [br, gzip] }");
     line_is("compress: { encodings: [gzip, deflate] }",

@@ -302,14 +302,15 @@ static void a_breaker_has_defaults_only_where_there_is_one(void **state)
 /* What a route does not say is as at top level, wherever that stands. */
 static void a_route_has_the_compression_of_the_top_level_but_for_what_it_says(void **state)
 {
-    struct conf *c = support_load("routes:\n"
-                                  "  - { path: /a, backend: api }\n"
-                                  "  - { path: /b, backend: api, compress: off }\n"
-                                  "  - { path: /c, backend: api, compress: on }\n"
-                                  "  - { path: /d, backend: api, compress: { min_size: 10, encodings: [gzip] } }\n"
-                                  "compress: { br_level: 9, types: [Text/*, application/xml] }\n"
-                                  "backends: { api: { servers: [http://127.0.0.1:9000] } }\n"
-                                  "listen: [{ address: '127.0.0.1:8080' }]\n");
+    struct conf *c =
+        support_load("routes:\n"
+                     "  - { path: /a, backend: api }\n"
+                     "  - { path: /b, backend: api, compress: off }\n"
+                     "  - { path: /c, backend: api, compress: on }\n"
+                     "  - { path: /d, backend: api, compress: { min_size: 10, encodings: [gzip], stream: off } }\n"
+                     "compress: { br_level: 9, types: [Text/*, application/xml], stream: on }\n"
+                     "backends: { api: { servers: [http://127.0.0.1:9000] } }\n"
+                     "listen: [{ address: '127.0.0.1:8080' }]\n");
     const struct compress_rules *a = &c->routes[0].compress, *d = &c->routes[3].compress;
 
     (void)state;
@@ -328,6 +329,7 @@ static void a_route_has_the_compression_of_the_top_level_but_for_what_it_says(vo
     assert_false(c->routes[1].compress.on);
     assert_true(c->routes[2].compress.on && c->routes[2].compress.user);
     assert_int_equal(c->routes[2].compress.min_size, 1024);
+    assert_true(a->stream && c->routes[2].compress.stream && !d->stream);
     assert_true(d->on && d->user);
     assert_int_equal(d->min_size, 10);
     assert_int_equal(d->nencodings, 1);
