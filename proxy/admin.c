@@ -314,6 +314,8 @@ static void handle_purge(struct admin *a, h2o_req_t *req)
 
 /* --- explain --- */
 
+enum { EXPLAINED_FIELDS_MAX = 64 };
+
 static int hex(char c)
 {
     return c >= '0' && c <= '9'   ? c - '0'
@@ -322,8 +324,8 @@ static int hex(char c)
                                   : -1;
 }
 
-/* A query parameter, decoded; NULL and 0 without. */
-static struct bytes parameter(h2o_req_t *req, const char *name)
+/* The nth query parameter of that name, from 0, decoded; NULL and 0 without. */
+static struct bytes parameter(h2o_req_t *req, const char *name, size_t nth)
 {
     size_t n = strlen(name);
     const char *p, *end = req->path.base + req->path.len;
@@ -335,7 +337,7 @@ static struct bytes parameter(h2o_req_t *req, const char *name)
 
         if (stop == NULL)
             stop = end;
-        if ((size_t)(stop - p) > n && memcmp(p, name, n) == 0 && p[n] == '=') {
+        if ((size_t)(stop - p) > n && memcmp(p, name, n) == 0 && p[n] == '=' && nth-- == 0) {
             char *out = h2o_mem_alloc_pool(&req->pool, (size_t)(stop - p)), *q = out;
 
             for (p += n + 1; p < stop; p++) {
@@ -352,12 +354,33 @@ static struct bytes parameter(h2o_req_t *req, const char *name)
     return BYTES_NONE;
 }
 
+/* "header=Name: value", any number of times. */
+static bool fields_to_explain(h2o_req_t *req, struct fields *out, struct field v[EXPLAINED_FIELDS_MAX])
+{
+    struct bytes text;
+
+    for (size_t n = 0; (text = parameter(req, "header", n)).p != NULL; n++) {
+        char *colon = memchr(text.p, ':', text.n);
+        struct bytes name = {text.p, colon != NULL ? (size_t)(colon - text.p) : 0};
+
+        if (n == EXPLAINED_FIELDS_MAX || !token_valid(name))
+            return false;
+        for (char *p = (char *)text.p; p < colon; p++)
+            *p = ascii_lower(*p);
+        v[n] = (struct field){name, NULL, bytes_trim((struct bytes){colon + 1, text.n - name.n - 1})};
+        out->n = n + 1;
+    }
+    return true;
+}
+
 static void handle_explain(struct admin *a, h2o_req_t *req)
 {
-    struct bytes url = parameter(req, "url"), method = parameter(req, "method");
+    struct bytes url = parameter(req, "url", 0), method = parameter(req, "method", 0);
     const char *why = NULL;
     const struct snapshot *s = a->snapshot;
-    struct explain_request q = {.method = method.p != NULL ? method : BYTES_LIT("GET"), .url = url};
+    struct field fields[EXPLAINED_FIELDS_MAX];
+    struct explain_request q = {
+        .method = method.p != NULL ? method : BYTES_LIT("GET"), .url = url, .fields = {fields, 0}};
 
     if (url.p == NULL) {
         send_problem(req, 400, "give the URL to explain: /explain?url=http://host/path&method=GET");
@@ -365,6 +388,10 @@ static void handle_explain(struct admin *a, h2o_req_t *req)
     }
     if (!token_valid(q.method)) {
         send_problem(req, 400, "\"method\" is not a method token");
+        return;
+    }
+    if (!fields_to_explain(req, &q.fields, fields)) {
+        send_problem(req, 400, "\"header\" is not NAME: VALUE, or there are too many");
         return;
     }
     json_t *out = explain(s->conf, s->index, &q, a->shared, a->store, loop_now(a->loop), &why);

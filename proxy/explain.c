@@ -4,6 +4,7 @@
 
 #include "policies/storing.h"
 #include "policies/uri.h"
+#include "proxy/explain_coding.h"
 #include "proxy/identity.h"
 #include "proxy/no_vary.h"
 #include "proxy/selection.h"
@@ -364,15 +365,17 @@ json_t *explain(const struct conf *conf, const struct route_index *index, const 
         set(out, "why", json_string(not_cached));
     set(out, "key", key_json(&a, q));
     set(out, "upstream_target", target_json(&a, q->method));
-    if (store != NULL) {
-        struct stored *s;
+    struct stored *s = NULL;
 
+    if (store != NULL) {
         set(out, "variants_by", json_null());
         s = find(&a, hasher, q, shared, store, now, out);
-
         set_stored(out, s, now);
-        stored_release(s);
     }
+    set(out, "compression",
+        explain_coding(a.route, q->fields, a.who.user_scope, not_cached == NULL,
+                       s != NULL && s->head->kind == STORED_RESPONSE ? s : NULL));
+    stored_release(s);
     hasher_destroy(hasher);
     free(buf);
 

@@ -1,6 +1,7 @@
 """Content codings (RFC 9110 sections 8.4 and 12.5.3): made once, kept with the response, and undone for who cannot."""
 import gzip
 import itertools
+import json
 import subprocess
 import threading
 import time
@@ -611,3 +612,62 @@ def test_what_turns_out_too_large_goes_out_as_it_came(origin, start):
     r = w.get("/x")
     assert r.status == 200 and r.body == packed and r.get("content-encoding") == "gzip"
     assert origin.count() <= 2
+
+
+# What explain says of it
+
+
+def explained(w, path, *headers):
+    query = "".join(f"&header={n}:%20{v.replace(' ', '%20')}" for n, v in headers)
+    r = w.admin("GET", f"/explain?url=http://{HOST}{path}{query}")
+    assert r.status == 200, r.body
+    return json.loads(r.body)["compression"]
+
+
+def test_explain_says_which_coding_goes_out_and_why(origin, start):
+    text(origin)
+    w = start(origin, route={"compress": {"encodings": ["br", "gzip"]}})
+    assert explained(w, "/x", *accept("gzip")) == {
+        "wanted": "gzip", "why": "Accept-Encoding wants it most of those that the route makes", "first_answer": "as it comes"}
+    w.get("/x")
+    e = explained(w, "/x", *accept("gzip, br"))
+    assert (e["wanted"], e["sends"], e["forms"]) == ("br", "identity", {"br": "not made yet", "gzip": "not made yet"})
+    assert jobs(w) == 0
+    until_coded(w, "/x", "br")
+    e = explained(w, "/x", *accept("gzip, br"))
+    assert (e["wanted"], e["sends"], e["forms"]["br"], e["forms"]["gzip"]) == ("br", "br", "made", "not made yet")
+    for headers, word in (([], "no Accept-Encoding"), (accept("zstd"), "names nothing"), (accept("identity, br;q=0.5"), "wants identity"),
+                          ([*accept("br"), ("X-No-Compression", "1")], "X-No-Compression"), ([*accept("br"), ("Range", "bytes=0-1")], "Range"),
+                          ([*accept("br"), ("Cache-Control", "no-transform")], "no-transform")):
+        e = explained(w, "/x", *headers)
+        assert e["wanted"] == e["sends"] == "identity" and word in e["why"], (headers, e)
+    assert w.admin("GET", f"/explain?url=http://{HOST}/x&header=nonsense").status == 400
+
+
+@pytest.mark.parametrize("body,headers,word", [
+    (TEXT, (("Content-Type", "image/png"),), "Content-Type"), (TEXT[:1023], (), "min_size"),
+    (TEXT, (("Cache-Control", "max-age=60, no-transform"),), "no-transform"), (TEXT, (("Content-Encoding", "deflate"),), "Content-Encoding"),
+    (TEXT, (("Repr-Digest", "sha-256=:AAAA:"),), "digest"),
+])
+def test_explain_says_why_never(origin, start, body, headers, word):
+    text(origin, body=body, headers=headers)
+    w = start(origin)
+    w.get("/x")
+    e = explained(w, "/x", *accept("br"))
+    assert e["wanted"] == "br" and e["sends"] == "as it came" and word in e["never"]
+
+
+def test_explain_says_what_did_not_pay_and_what_is_a_users_own_and_what_is_unpacked(origin, start):
+    text(origin, "/noise", zlib.compress(BODIES["8m"][:400000], 9))
+    text(origin, "/packed", gzip.compress(TEXT), (("Content-Encoding", "gzip"),))
+    text(origin, "/user", headers=(("Cache-Control", "private, max-age=60"),))
+    w = start(origin, routes=[{"path": "/user", "scope": "user", "user": {"header": "Authorization"}}, {"path": "/**"}])
+    w.get("/noise", accept("gzip"))
+    until_jobs(w, 1)
+    e = explained(w, "/noise", *accept("gzip"))
+    assert e["sends"] == "identity" and "saves too little" in e["forms"]["gzip"]
+    w.get("/packed", accept("gzip"))
+    e = explained(w, "/packed")
+    assert (e["came_in"], e["unpacked"], e["sends"]) == ("gzip", "not made yet", "identity")
+    assert explained(w, "/packed", *accept("gzip"))["sends"] == "gzip"
+    assert "compress" in explained(w, "/user", *accept("gzip"))["why"]

@@ -342,6 +342,13 @@ def test_explain_follows_method_and_host(tmp_path):
     assert r.returncode == 0 and "/**" in r.stdout, r.stdout
 
 
+def test_explain_says_which_coding_a_request_wants(tmp_path):
+    (tmp_path / "weir.conf").write_text(MINIMAL)
+    for fields, words in ((["Accept-Encoding: gzip, br"], r"wanted +br\n +why +Accept-Encoding"), ([], r"wanted +identity\n +why +the request has no")):
+        r = weir.run("explain", "-c", "weir.conf", *[w for f in fields for w in ("-H", f)], "http://h/x", cwd=tmp_path)
+        assert re.search(words, r.stdout), r.stdout
+
+
 def test_the_most_specific_route_wins_whatever_the_order(tmp_path):
     text = MINIMAL.replace("routes: [{ path: /**, backend: api }]", """
 routes:
