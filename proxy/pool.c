@@ -16,6 +16,7 @@ enum {
     NAME_LIFETIME_S = 30,    /* connections to named servers, so that they follow DNS */
     DNS_CACHE_S = 30,        /* what libcurl remembers of names */
     CA_CACHE_S = 60,         /* how long a changed ca_file may go unnoticed */
+    TURN_BYTES = 256 << 10,  /* of a body, and other transfers go first */
     RECEIVE_BYTES = 64 << 10 /* libcurl's buffer: also the largest piece of a body */
 };
 
@@ -122,6 +123,19 @@ static void unwatch(struct conn *conn)
     conn->watched = 0;
 }
 
+static void end_rest(struct timer *timer)
+{
+    struct transfer *t = OF(struct transfer, rest, timer);
+
+    timer_disarm(t->pool->all->loop, timer);
+    CURLcode code = transfer_resume(t);
+
+    if (code == CURLE_OK)
+        return;
+    transfer_end(t);
+    t->pool->all->ended(t, code);
+}
+
 /* While nothing is wanted: the origin has closed an idle connection or sent what nobody asked for. Or libcurl has
  * paused the transfer: then it will ask again. */
 static void on_unwanted(struct conn *conn)
@@ -136,6 +150,10 @@ static void on_ready(struct watch *w, uint32_t events)
     struct conn *conn = OF(struct conn, watch, w);
     int flags = 0;
 
+    if (conn->wanted == 0 && conn->user != NULL && timer_armed(&conn->user->rest)) {
+        end_rest(&conn->user->rest);
+        return;
+    }
     if (conn->wanted == 0) {
         on_unwanted(conn);
         return;
@@ -557,6 +575,7 @@ struct transfer *transfer_take(struct pools *pools, struct gate_ticket *ticket)
 void transfer_begin(struct transfer *t)
 {
     t->running = true;
+    t->taken = 0;
     curl_multi_add_handle(t->pool->multi, t->easy);
 }
 
@@ -580,6 +599,7 @@ void transfer_end(struct transfer *t)
     if (!t->running)
         return;
     t->running = false;
+    timer_disarm(t->pool->all->loop, &t->rest);
     find_used(t);
     t->pool->all->inside++;
     curl_multi_remove_handle(t->pool->multi, t->easy);
@@ -675,6 +695,18 @@ void transfer_until_close(struct transfer *t)
         return;
     SSL_set_ex_data(tls->internals, tls_index, t);
     SSL_set_info_callback(tls->internals, on_tls_info);
+}
+
+/* Its descriptor stays watched, and is ready in the next turn if there is more. The timer is for when libcurl has read
+ * the last of it, or OpenSSL has. */
+void transfer_took(struct transfer *t, size_t n)
+{
+    t->taken += n;
+    if (t->taken < TURN_BYTES || curl_easy_pause(t->easy, CURLPAUSE_RECV) != CURLE_OK)
+        return;
+    t->taken = 0;
+    t->rest.fire = end_rest;
+    timer_arm(t->pool->all->loop, &t->rest, 1);
 }
 
 CURLcode transfer_resume(struct transfer *t)

@@ -600,7 +600,10 @@ static size_t on_body(char *p, size_t size, size_t n, void *data)
     }
     if (f->cb->body(f, f->data, (struct bytes){p, n})) {
         enter_phase(f, PHASE_BODY, f->ticket.limits.idle_ms);
-        return f->cancelled ? CURL_WRITEFUNC_ERROR : n;
+        if (f->cancelled)
+            return CURL_WRITEFUNC_ERROR;
+        transfer_took(t, n);
+        return n;
     }
     if (f->cancelled)
         return CURL_WRITEFUNC_ERROR;

@@ -1942,6 +1942,43 @@ static void tls_origins_must_prove_who_they_are(void **state)
         check_tls(&cases[i]);
 }
 
+/* In a turn no more comes than a quarter of a MiB and what libcurl has read already, however much the origin has; also
+ * where that is just the end. */
+static void a_large_body_leaves_turns_to_others(void **state)
+{
+    enum { PIECE = 256 << 10, TURN_MAX = PIECE + (64 << 10) };
+    static const size_t sizes[] = {PIECE - 1, PIECE, PIECE + 1, 4 * PIECE, 8 << 20};
+    (void)state;
+
+    for (size_t i = 0; i < 2 * sizeof(sizes) / sizeof(*sizes); i++) {
+        struct answer answer = big_answer(sizes[i / 2]);
+        struct identity id;
+        struct client c;
+        struct got g = {0};
+
+        identity_create(&id, "DNS:localhost", TLS1_3_VERSION);
+        struct origin *o = origin_start_as(AF_INET, &answer, 1, i % 2 == 1 ? id.ctx : NULL);
+        client_init(&c);
+        client_serve_by(&c, o);
+        c.servers[0].tls_verify = false;
+        c.conf.idle_ms = 2000;
+        client_apply(&c);
+        fetch(&c, &g, &get);
+        while (c.running > 0) {
+            size_t before = g.n;
+
+            loop_run(c.loop, 100);
+            assert_true(g.n - before <= TURN_MAX);
+        }
+        assert_big(&g, sizes[i / 2]);
+        client_fini(&c);
+        origin_stop(o);
+        identity_destroy(&id);
+        got_free(&g);
+        free((char *)answer.text);
+    }
+}
+
 static void plain_http_is_not_taken_for_tls(void **state)
 {
     struct origin *o = ORIGIN(OK_HELLO);
@@ -2052,6 +2089,7 @@ int main(void)
         cmocka_unit_test(the_line_is_served_first_come_first_served),
         cmocka_unit_test(the_origin_sees_no_more_connections_than_allowed),
         cmocka_unit_test(tls_origins_must_prove_who_they_are),
+        cmocka_unit_test(a_large_body_leaves_turns_to_others),
         cmocka_unit_test(plain_http_is_not_taken_for_tls),
         cmocka_unit_test(a_tls_body_until_the_close_needs_close_notify),
         cmocka_unit_test(each_end_has_a_word),
