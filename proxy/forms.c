@@ -51,13 +51,16 @@ static struct wish_memo *memo_of(struct worker *w, struct bytes text)
     return &w->wish_memos[at % WISH_MEMOS];
 }
 
-static struct coding_wishes wishes_of(struct request *r, const struct asked *a)
+/* Those of a memo, or in *room. */
+static const struct coding_wishes *wishes_of(struct request *r, const struct asked *a, struct coding_wishes *room)
 {
     struct fields request = r->in.fields;
     struct bytes text = a->accept_encoding < request.n ? request.v[a->accept_encoding].value : BYTES_NONE;
 
-    if (text.n == 0 || text.n > WISH_MEMO_MAX || a->several)
-        return coding_wishes_of(request, a->accept_encoding);
+    if (text.n == 0 || text.n > WISH_MEMO_MAX || a->several) {
+        *room = coding_wishes_of(request, a->accept_encoding);
+        return room;
+    }
     struct wish_memo *memo = memo_of(r->worker, text);
 
     if (memo->n != text.n || memcmp(memo->text, text.p, text.n) != 0) {
@@ -65,7 +68,7 @@ static struct coding_wishes wishes_of(struct request *r, const struct asked *a)
         memcpy(memo->text, text.p, text.n);
         memo->n = (uint8_t)text.n;
     }
-    return memo->wishes;
+    return &memo->wishes;
 }
 
 /* RFC 9111 section 5.2.1.6. */
@@ -102,14 +105,15 @@ static struct form_choice choose_packed(struct request *r, struct stored *s, con
 
     if (bar_of(rules, s->head->user_scope, a, r->in.fields.n) != FORM_NO_BAR)
         return as_it_is;
-    struct coding_wishes wishes = wishes_of(r, a);
-    enum coding coding = coding_choose(&wishes, rules->encodings, rules->nencodings);
+    struct coding_wishes room;
+    const struct coding_wishes *wishes = wishes_of(r, a, &room);
+    enum coding coding = coding_choose(wishes, rules->encodings, rules->nencodings);
 
     if (coding == CODING_IDENTITY || is_too_small(s, rules->min_size) || forbids_transformation(a, r->in.fields))
         return as_it_is;
     struct stored *form = stored_form(s, coding);
 
-    return (struct form_choice){form != NULL ? form : s, coding, !coding_is_acceptable(&wishes, CODING_IDENTITY)};
+    return (struct form_choice){form != NULL ? form : s, coding, !coding_is_acceptable(wishes, CODING_IDENTITY)};
 }
 
 enum form_bar forms_bar(const struct compress_rules *rules, bool user_scope, struct fields request, enum coding *wanted)
@@ -131,11 +135,12 @@ enum form_bar forms_bar(const struct compress_rules *rules, bool user_scope, str
 /* It came in a coding, and goes out in it to all who take that. */
 static struct form_choice choose_unpacked(struct request *r, struct stored *s, const struct asked *a)
 {
-    struct coding_wishes wishes = wishes_of(r, a);
+    struct coding_wishes room;
+    const struct coding_wishes *wishes = wishes_of(r, a, &room);
     struct form_choice as_it_is = {s, coder_came_in(s), false};
 
-    if (!r->route->conf->compress.on || coding_is_acceptable(&wishes, as_it_is.coding) ||
-        !coding_is_acceptable(&wishes, CODING_IDENTITY) || forbids_transformation(a, r->in.fields))
+    if (!r->route->conf->compress.on || coding_is_acceptable(wishes, as_it_is.coding) ||
+        !coding_is_acceptable(wishes, CODING_IDENTITY) || forbids_transformation(a, r->in.fields))
         return as_it_is;
     struct stored *form = stored_form(s, CODING_IDENTITY);
 

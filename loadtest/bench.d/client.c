@@ -29,6 +29,7 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -286,19 +287,40 @@ static bool is_over(int64_t now)
     return options.count > 0 ? sent >= options.count : now >= began_ns + (int64_t)(options.seconds * 1e9);
 }
 
+static int64_t next_due_ns(void)
+{
+    return began_ns + (int64_t)((double)sent / options.rate * 1e9);
+}
+
 static void send_what_is_due(int64_t now)
 {
     while (idle_count > 0 && !is_over(now)) {
         int64_t due = now;
 
         if (options.rate > 0) {
-            due = began_ns + (int64_t)((double)sent / options.rate * 1e9);
+            due = next_due_ns();
             if (due > now) {
                 return;
             }
         }
         send_request(take_idle(), due);
     }
+}
+
+/* Until something comes, or a request is due. */
+static int await(int ep, struct epoll_event events[EVENTS_MAX], int64_t now)
+{
+    int64_t wait_ns = SECOND_NS;
+    struct timespec timeout;
+
+    if (!options.waits) {
+        return epoll_wait(ep, events, EVENTS_MAX, 0);
+    }
+    if (options.rate > 0 && idle_count > 0 && next_due_ns() < now + wait_ns) {
+        wait_ns = next_due_ns() > now ? next_due_ns() - now : 0;
+    }
+    timeout = (struct timespec){wait_ns / SECOND_NS, wait_ns % SECOND_NS};
+    return epoll_pwait2(ep, events, EVENTS_MAX, &timeout, NULL);
 }
 
 static void run(int ep)
@@ -308,12 +330,13 @@ static void run(int ep)
     int i, n;
 
     began_ns = ended_ns = now;
+    prctl(PR_SET_TIMERSLACK, 1UL);
     for (;;) {
         send_what_is_due(now);
         if (is_over(now) && sent == done) {
             return;
         }
-        n = epoll_wait(ep, events, EVENTS_MAX, options.waits ? 1000 : 0);
+        n = await(ep, events, now);
         now = now_ns();
         for (i = 0; i < n; i++) {
             receive(events[i].data.ptr, now);
