@@ -176,7 +176,7 @@ void forms_prepare(struct request *r)
 {
     struct stored *s = r->sending;
 
-    if (s == NULL || !coder_has_forms(s) || !r->in.get || r->outcome == OUTCOME_HIT ||
+    if (s == NULL || r->outcome == OUTCOME_HIT || !coder_has_forms(s) || !r->in.get ||
         stored_body_state(s) != BODY_COMPLETE)
         return;
     struct form_choice choice = forms_choose(r, s);

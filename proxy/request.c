@@ -101,7 +101,8 @@ static void on_dispose(void *data)
     stored_release(r->stale);
     stored_release(r->partial);
     stored_release(r->sending);
-    packer_destroy(r->packer);
+    if (r->packer != NULL)
+        packer_destroy(r->packer);
     request_waiting(r, false);
     connection_request_end(r->connection, r->finished     ? REQUEST_ANSWERED
                                           : r->broken_off ? REQUEST_BROKEN_OFF

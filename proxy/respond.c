@@ -416,7 +416,7 @@ static void send_body(struct request *r, bool first)
     uint64_t length = stored_length(s);
     struct bytes runs[RUNS];
     h2o_iovec_t bufs[RUNS];
-    size_t most = r->packer != NULL ? PACKER_PIECE_MAX : SEND_MAX, max = r->left < most ? r->left : most;
+    size_t most = r->packer == NULL ? SEND_MAX : PACKER_PIECE_MAX, max = r->left < most ? r->left : most;
     size_t n = skip(r) ? stored_reader_peek(&r->reader, runs, RUNS, max) : 0, sum = 0;
 
     for (size_t i = 0; i < n; i++) {
@@ -668,11 +668,6 @@ static bool is_just_what_was_asked_for(struct request *r, struct stored *s)
     return s->head->status == 206 && f != NULL && f->response == s && !f->validated;
 }
 
-static bool may_have_forms(const struct request *r, const struct stored *s)
-{
-    return coder_has_forms(s) && (r->in.get || r->in.head) && stored_body_state(s) == BODY_COMPLETE;
-}
-
 static bool respond_form(struct request *r, struct stored *whole, struct stored *s, enum conditional verdict,
                          int64_t age_ms);
 
@@ -756,10 +751,12 @@ static bool respond_on_arrival(struct request *r, struct stored *s, int64_t age_
 
 bool respond_stored(struct request *r, struct stored *s, int64_t age_ms)
 {
-    if (may_have_forms(r, s))
-        return respond_in_best_form(r, s, age_ms);
-    if (s->head->forms != 0 && (r->in.get || r->in.head) && s->head->status != 206)
-        return respond_on_arrival(r, s, age_ms);
+    if (s->head->forms != 0 && (r->in.get || r->in.head)) {
+        if (coder_has_forms(s) && stored_body_state(s) == BODY_COMPLETE)
+            return respond_in_best_form(r, s, age_ms);
+        if (s->head->status != 206)
+            return respond_on_arrival(r, s, age_ms);
+    }
     return respond_form(r, s, s, judge(r, s), age_ms);
 }
 
@@ -802,16 +799,17 @@ static bool respond_form(struct request *r, struct stored *whole, struct stored 
         copy_part_headers(r, s, extra, &part.range);
     else
         copy_headers(r, s, extra);
-    if (r->recoded)
-        recode_headers(r, verdict == CONDITIONAL_NOT_MODIFIED);
     add_withheld(r, withheld(r, whole));
     if (age_ms >= 0)
         add_age(r, age_ms);
     add_own(r);
 
-    bool unknown = r->recoded || (r->in.head && r->alone && stored_content_length(s) < 0);
-    size_t length = unknown ? SIZE_MAX : (size_t)length_of(s);
+    size_t length = r->in.head && r->alone && stored_content_length(s) < 0 ? SIZE_MAX : (size_t)length_of(s);
 
+    if (r->recoded) {
+        recode_headers(r, verdict == CONDITIONAL_NOT_MODIFIED);
+        length = SIZE_MAX;
+    }
     r->skip = 0;
     r->left = UINT64_MAX;
     if (choice == PART_SOME) {
