@@ -13,7 +13,7 @@ struct asked {
 };
 
 /* Most fields fail the one comparison of lengths: this runs on every hit on what may have forms. */
-static struct asked asked_of(struct fields request)
+static inline __attribute__((always_inline)) struct asked asked_of(struct fields request)
 {
     struct asked a = {request.n, request.n, false, false, false};
 
@@ -51,23 +51,35 @@ static struct wish_memo *memo_of(struct worker *w, struct bytes text)
     return &w->wish_memos[at % WISH_MEMOS];
 }
 
+/* Kept out of the hits' way, as what else they hardly ever need. */
+static __attribute__((noinline)) void learn(struct wish_memo *memo, struct fields request, size_t accept_encoding)
+{
+    struct bytes text = request.v[accept_encoding].value;
+
+    memo->wishes = coding_wishes_of(request, accept_encoding);
+    memcpy(memo->text, text.p, text.n);
+    memo->n = (uint8_t)text.n;
+}
+
+static __attribute__((noinline)) const struct coding_wishes *read_wishes(struct fields request, size_t accept_encoding,
+                                                                         struct coding_wishes *room)
+{
+    *room = coding_wishes_of(request, accept_encoding);
+    return room;
+}
+
 /* Those of a memo, or in *room. */
 static const struct coding_wishes *wishes_of(struct request *r, const struct asked *a, struct coding_wishes *room)
 {
     struct fields request = r->in.fields;
     struct bytes text = a->accept_encoding < request.n ? request.v[a->accept_encoding].value : BYTES_NONE;
 
-    if (text.n == 0 || text.n > WISH_MEMO_MAX || a->several) {
-        *room = coding_wishes_of(request, a->accept_encoding);
-        return room;
-    }
+    if (text.n == 0 || text.n > WISH_MEMO_MAX || a->several)
+        return read_wishes(request, a->accept_encoding, room);
     struct wish_memo *memo = memo_of(r->worker, text);
 
-    if (memo->n != text.n || memcmp(memo->text, text.p, text.n) != 0) {
-        memo->wishes = coding_wishes_of(request, a->accept_encoding);
-        memcpy(memo->text, text.p, text.n);
-        memo->n = (uint8_t)text.n;
-    }
+    if (memo->n != text.n || memcmp(memo->text, text.p, text.n) != 0)
+        learn(memo, request, a->accept_encoding);
     return &memo->wishes;
 }
 
