@@ -127,13 +127,17 @@ static void end_rest(struct timer *timer)
 {
     struct transfer *t = OF(struct transfer, rest, timer);
 
-    timer_disarm(t->pool->all->loop, timer);
+    struct pool *pool = t->pool;
+
+    timer_disarm(pool->all->loop, timer);
     CURLcode code = transfer_resume(t);
 
-    if (code == CURLE_OK)
+    if (code == CURLE_OK) {
+        act(pool, CURL_SOCKET_TIMEOUT, 0);
         return;
+    }
     transfer_end(t);
-    t->pool->all->ended(t, code);
+    pool->all->ended(t, code);
 }
 
 /* While nothing is wanted: the origin has closed an idle connection or sent what nobody asked for. Or libcurl has
@@ -576,6 +580,7 @@ void transfer_begin(struct transfer *t)
 {
     t->running = true;
     t->taken = 0;
+    t->rest_at = TURN_BYTES;
     curl_multi_add_handle(t->pool->multi, t->easy);
 }
 
@@ -698,15 +703,26 @@ void transfer_until_close(struct transfer *t)
 }
 
 /* Its descriptor stays watched, and is ready in the next turn if there is more. The timer is for when libcurl has read
- * the last of it, or OpenSSL has. */
+ * the last of it, or OpenSSL has. Who has all of it is told so at once. */
 void transfer_took(struct transfer *t, size_t n)
 {
+    struct loop *loop = t->pool->all->loop;
+    bool all = t->head.content_length >= 0 && t->taken + n >= (uint64_t)t->head.content_length;
+
     t->taken += n;
-    if (t->taken < TURN_BYTES || curl_easy_pause(t->easy, CURLPAUSE_RECV) != CURLE_OK)
-        return;
-    t->taken = 0;
-    t->rest.fire = end_rest;
-    timer_arm(t->pool->all->loop, &t->rest, 1);
+    if (all && timer_armed(&t->rest)) {
+        timer_disarm(loop, &t->rest);
+        curl_easy_pause(t->easy, CURLPAUSE_CONT);
+    } else if (!all && t->taken >= t->rest_at && curl_easy_pause(t->easy, CURLPAUSE_RECV) == CURLE_OK) {
+        t->rest_at = t->taken + TURN_BYTES;
+        t->rest.fire = end_rest;
+        timer_arm(loop, &t->rest, 1);
+    }
+}
+
+void transfer_holds(struct transfer *t)
+{
+    timer_disarm(t->pool->all->loop, &t->rest);
 }
 
 CURLcode transfer_resume(struct transfer *t)

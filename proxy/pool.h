@@ -51,7 +51,7 @@ struct transfer {
     bool arrived;                 /* its last connection was closed after the request had come to the other end */
     bool reused;                  /* the connection that it was last allowed to send on had been used before */
     bool until_close, tls_closed; /* private */
-    size_t taken;                 /* of its body since it last let others go first; private */
+    uint64_t taken, rest_at;      /* of its body: so much, and at so much it lets others go first; private */
     struct timer rest;            /* armed: it lets them; private */
     int method;                   /* prepare's and its owner's: what kind is set */
     struct transfer *next;        /* in the pool's spare list */
@@ -81,6 +81,8 @@ static inline bool transfer_was_cut(const struct transfer *t)
 /* From the body's callback: so many bytes were taken. libcurl would go on as long as the origin has more, megabytes in
  * one turn of the loop; from time to time others go first. */
 void transfer_took(struct transfer *t, size_t n);
+/* From the body's callback, which pauses it. */
+void transfer_holds(struct transfer *t);
 /* After a callback had paused it. Not CURLE_OK: it has failed with that. */
 CURLcode transfer_resume(struct transfer *t);
 

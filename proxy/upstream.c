@@ -609,6 +609,7 @@ static size_t on_body(char *p, size_t size, size_t n, void *data)
         return CURL_WRITEFUNC_ERROR;
     f->paused = f->held_back = true;
     f->phase_due_ms = NEVER_MS;
+    transfer_holds(t);
     return CURL_WRITEFUNC_PAUSE;
 }
 
