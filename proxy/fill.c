@@ -740,7 +740,10 @@ static bool on_body(struct fetch *fetch, void *data, struct bytes piece)
     if (!appended && !append_passed(fill, piece))
         return pause_body(fill);
     fill->produced += piece.n;
-    tell_body(fill);
+    /* Its end, which comes with the last of it, tells that too: who has all of it may ask again, and finds it stored.
+     */
+    if (fill->cutting || (int64_t)fill->produced != stored_content_length(fill->response))
+        tell_body(fill);
     return true;
 }
 
