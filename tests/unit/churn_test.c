@@ -19,13 +19,14 @@ enum {
     HOT_EACH = 50,  /* 2 % of all */
     HOT_SHARE = 10, /* of the store, at most */
     HOT_MAX = 20000,
-    ROUNDS = 50, /* the store is filled so often: what passes through a busy one in an hour */
+    ROUNDS = 20, /* the store is filled so often, twice for each of the phases */
     PHASES = 10, /* sizes shift so often meanwhile */
     LOOKS = 16,  /* at what is hot, and at what is taken, while it is filled once */
 };
 
+/* Sanitizers have memory of their own for each byte: what the store takes is not judged there. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-static const unsigned rounds = ROUNDS / 10;
+static const unsigned rounds = 2;
 #else
 static const unsigned rounds = ROUNDS;
 #endif
