@@ -165,3 +165,19 @@ const char *url_parse(struct arena *arena, struct bytes text, struct conf_server
         return "that is no host's name or address (IPv6 addresses stand in brackets)";
     return port.n == 0 ? NULL : port_parse(port, &out->port);
 }
+
+const char *target_parse(struct arena *arena, struct bytes text, const char **host, uint16_t *port,
+                         const char **unix_path)
+{
+    struct bytes name, number;
+    bool v6;
+
+    if (take_prefix(&text, BYTES_LIT("unix:")))
+        return unix_parse(arena, text, unix_path);
+    if (!split(text, &name, &number, &v6))
+        return "the port is missing after ':'";
+    *host = v6 ? numeric(arena, name, AF_INET6) : host_name_check(name) ? arena_dup(arena, name) : NULL;
+    if (*host == NULL)
+        return "that is no host's name or address (IPv6 addresses stand in brackets)";
+    return number.n == 0 ? NULL : port_parse(number, port);
+}

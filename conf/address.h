@@ -25,4 +25,9 @@ const char *url_parse(struct arena *arena, struct bytes text, struct conf_server
 /* A host's name or IPv4 address: letters, digits, '-', '_' and '.', no empty label but the last. */
 bool host_name_check(struct bytes host);
 
+/* What weir connects to without HTTP: host:port, a host alone (then the port stays as it is), or unix:/path. Names are
+ * looked up later. */
+const char *target_parse(struct arena *arena, struct bytes text, const char **host, uint16_t *port,
+                         const char **unix_path);
+
 #endif

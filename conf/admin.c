@@ -1,10 +1,8 @@
 /* admin: the listener for operators. */
 #include "conf/address.h"
 #include "conf/sections.h"
-#include "conf/source.h"
 #include "conf/value.h"
 
-#define TOKEN_MAX_BYTES 4096
 #define ADMIN_ADDRESS "127.0.0.1:9090"
 
 void conf_admin_default(struct loader *l)
@@ -36,46 +34,11 @@ static void read_address(struct loader *l, const struct node *value, void *into)
         conf_expected(l, value, arena_print(l->scratch, ADDRESS_EXAMPLE ", or off: %s", wrong));
 }
 
-static const char *token_check(struct bytes token)
-{
-    if (token.n == 0)
-        return "it is empty; expected a token";
-    for (size_t i = 0; i < token.n; i++)
-        if (token.p[i] < 0x21 || token.p[i] > 0x7e)
-            return "a token is one line of visible ASCII characters without spaces";
-    return NULL;
-}
-
-/* The line's end is the editor's, not the token's. */
-static struct bytes without_newline(struct bytes text)
-{
-    if (text.n > 0 && text.p[text.n - 1] == '\n')
-        text.n--;
-    if (text.n > 0 && text.p[text.n - 1] == '\r')
-        text.n--;
-    return text;
-}
-
 static void read_token_file(struct loader *l, const struct node *value, void *into)
 {
     struct conf *conf = into;
-    struct source source;
-    struct bytes name, token;
-    const char *file, *wrong;
 
-    if (!conf_word_read(l, value, "a file name, such as admin.token", &name))
-        return;
-    file = source_resolve(l->keep, value->mark.file, name);
-    conf->admin_token_file = file;
-    wrong = source_read(l->scratch, file, TOKEN_MAX_BYTES, false, &source);
-    if (wrong == NULL) {
-        token = without_newline(source.text);
-        wrong = token_check(token);
-    }
-    if (wrong == NULL)
-        conf->admin_token = arena_dup(l->keep, token);
-    else
-        conf_problem(l, value->mark, "'token_file': cannot use '%s': %s", conf_show(l, bytes_of(file)), wrong);
+    conf->admin_token = conf_secret_line_read(l, value, "token", &conf->admin_token_file);
 }
 
 static const struct conf_key admin_table[] = {

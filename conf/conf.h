@@ -56,6 +56,7 @@ enum conf_log_level { CONF_LOG_ERROR, CONF_LOG_WARN, CONF_LOG_INFO, CONF_LOG_DEB
 struct conf_tier {
     struct tier tier; /* tier.name is the key */
     bool early_refresh;
+    int64_t memory_ms; /* how long in the in-process tier at most; < 0: not said */
     struct conf_mark mark;
 };
 
@@ -116,6 +117,21 @@ struct conf_route {
     struct conf_mark mark;
 };
 
+enum conf_redis_mode { CONF_REDIS_SINGLE };
+
+struct conf_redis {
+    const char *server; /* as written */
+    const char *host;   /* name or address; NULL for unix */
+    uint16_t port;
+    const char *unix_path; /* NULL unless unix:/path */
+    enum conf_redis_mode mode;
+    unsigned database;
+    const char *password; /* NULL: none. Read from password_file, without the trailing newline */
+    const char *password_file;
+    struct bytes namespace;
+    int64_t timeout_ms;
+};
+
 struct conf {
     const char *file;
     unsigned threads; /* >= 1; auto is resolved to the usable CPUs */
@@ -138,6 +154,8 @@ struct conf {
     size_t memory_bytes, memory_object_bytes_max;
     unsigned memory_shards; /* 0: auto; else a power of two */
     enum conf_eviction memory_eviction;
+
+    struct conf_redis *redis; /* NULL: none */
 
     const char **files; /* the main one, then those that it includes */
     size_t nfiles;

@@ -156,7 +156,7 @@ static const struct conf_key top_table[] = {
     {"backends", KEY_OTHER, .read = conf_read_backends, .keys = &conf_backend_keys},
     {"routes", KEY_OTHER, .read = conf_read_routes, .keys = &conf_route_keys},
     {"limits", KEY_MAP, .keys = &limits_keys, .main_only = true},
-    {"redis", KEY_LATER, .standard = NULL},
+    {"redis", KEY_OTHER, .read = conf_read_redis, .keys = &conf_redis_keys, .main_only = true},
     {"compress", KEY_OTHER, .read = conf_read_compress, .keys = &conf_compress_keys, .main_only = true},
 };
 const struct conf_keys conf_top_keys = KEYS(top_table);

@@ -64,7 +64,7 @@ static const struct conf_key tier_table[] = {
     {"jitter", KEY_PERCENT, offsetof(struct conf_tier, tier.jitter_percent), 0, 100, .standard = "0%"},
     {"status", KEY_OTHER, .read = read_status},
     {"early_refresh", KEY_SWITCH, offsetof(struct conf_tier, early_refresh), .standard = "off"},
-    {"memory", KEY_LATER, .standard = NULL},
+    {"memory", KEY_DURATION, offsetof(struct conf_tier, memory_ms), SECOND_MS, LIFETIME_MS_MAX, .standard = NULL},
 };
 const struct conf_keys conf_tier_keys = KEYS(tier_table);
 
@@ -91,6 +91,7 @@ static void read_tier(struct loader *l, const struct node *value, struct conf *c
     conf->ntiers++;
     tier->tier.name = arena_dup(l->keep, value->key->text);
     tier->tier.fresh_ms = tier->tier.stale_while_revalidate_ms = tier->tier.stale_if_error_ms = -1;
+    tier->memory_ms = -1;
     tier->mark = value->key->mark;
     conf_keys_default(&conf_tier_keys, tier);
     if (value->kind == NODE_MAP)

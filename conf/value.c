@@ -4,6 +4,7 @@
 
 #define NAME_MAX_BYTES 64
 #define CHOICES_MAX 8
+#define SECRET_MAX_BYTES 4096
 
 static bool is_word(const struct node *value)
 {
@@ -227,6 +228,46 @@ const char *conf_file_read(struct loader *l, const struct node *value)
 const char *conf_secret_file_read(struct loader *l, const struct node *value)
 {
     return file_read(l, value, true);
+}
+
+static const char *secret_check(struct loader *l, struct bytes secret, const char *what)
+{
+    if (secret.n == 0)
+        return arena_print(l->scratch, "it is empty; expected a %s", what);
+    for (size_t i = 0; i < secret.n; i++)
+        if (secret.p[i] < 0x21 || secret.p[i] > 0x7e)
+            return arena_print(l->scratch, "a %s is one line of visible ASCII characters without spaces", what);
+    return NULL;
+}
+
+/* The line's end is the editor's, not the secret's. */
+static struct bytes without_newline(struct bytes text)
+{
+    if (text.n > 0 && text.p[text.n - 1] == '\n')
+        text.n--;
+    if (text.n > 0 && text.p[text.n - 1] == '\r')
+        text.n--;
+    return text;
+}
+
+const char *conf_secret_line_read(struct loader *l, const struct node *value, const char *what, const char **file)
+{
+    struct source source;
+    struct bytes name, secret;
+    const char *wrong;
+
+    if (!conf_word_read(l, value, arena_print(l->scratch, "a file name, such as %s.txt", what), &name))
+        return NULL;
+    *file = source_resolve(l->keep, value->mark.file, name);
+    wrong = source_read(l->scratch, *file, SECRET_MAX_BYTES, false, &source);
+    if (wrong == NULL) {
+        secret = without_newline(source.text);
+        wrong = secret_check(l, secret, what);
+    }
+    if (wrong == NULL)
+        return arena_dup(l->keep, secret);
+    conf_problem(l, value->mark, "'%s': cannot use '%s': %s", value->name, conf_show(l, bytes_of(*file)), wrong);
+    return NULL;
 }
 
 static bool has_word(const struct words *words, struct bytes word)

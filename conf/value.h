@@ -24,6 +24,9 @@ const char *conf_file_read(struct loader *l, const struct node *value);
 /* The same, but whether it may be read is left to who reads it: a reload, which is no longer root's, may do without. */
 const char *conf_secret_file_read(struct loader *l, const struct node *value);
 
+/* What a file's one line says: a token, a password. NULL: reported. *file is its name, if there is one. */
+const char *conf_secret_line_read(struct loader *l, const struct node *value, const char *what, const char **file);
+
 /* NULL, or what is wrong with a word of a list. May change the word (it is a copy of the list's own). */
 typedef const char *conf_word_check(struct loader *l, struct bytes *word);
 

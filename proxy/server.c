@@ -62,6 +62,8 @@ static void warn_of_unreadable(struct server *s, const struct conf *conf)
     for (size_t i = 0; i < conf->nfiles; i++)
         warn_of(s, conf->files[i], "reloads will fail");
     warn_of(s, conf->admin_token_file, "reloads will fail");
+    if (conf->redis != NULL)
+        warn_of(s, conf->redis->password_file, "reloads will fail");
     for (size_t i = 0; i < conf->nlistens; i++) {
         const struct conf_tls *tls = conf->listens[i].tls;
 

@@ -185,9 +185,9 @@ def test_an_empty_file_and_one_that_is_not_there_are_errors(tmp_path):
 
 
 @pytest.mark.parametrize("extra", [
-    "redis: { servers: [127.0.0.1:6379] }",
+    "redis: { servers: [127.0.0.1:6379], mode: cluster }",
     "admin: { address: 127.0.0.1:9090, profiling: on }",
-    "ttl: { a: { fresh: 1s, memory: 1s } }",
+    "redis: { servers: [127.0.0.1:6379], lease: 5s }",
 ])
 def test_what_this_version_lacks_is_refused_and_not_ignored(tmp_path, extra):
     errors = errors_of(tmp_path, MINIMAL + extra + "\n")

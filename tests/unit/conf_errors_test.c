@@ -61,7 +61,8 @@ static void unknown_keys_are_answered_with_the_nearest(void **state)
     line_is("thread: 1", "1: unknown key 'thread' (did you mean 'threads'?)");
     line_is("workers: 1", "1: unknown key 'workers'");
     line_is("memory: { sise: 16mb }", "11: unknown key 'sise' (did you mean 'size'?)");
-    line_is("rediss: 1", "1: unknown key 'rediss'"); /* never to a key that would be refused */
+    line_is("rediss: 1", "1: unknown key 'rediss' (did you mean 'redis'?)");
+    backend_is("servers: [http://a], retri: 1", "41: unknown key 'retri'"); /* never to a key that would be refused */
     errors_are("listen:\n  - adress: 127.0.0.1:8080\n" BACKENDS ROUTES,
                "weir.conf:2:5: unknown key 'adress' (did you mean 'address'?)\n");
     errors_are("lisen: []\n" BACKENDS ROUTES, "weir.conf:1:1: unknown key 'lisen' (did you mean 'listen'?)\n");
@@ -80,9 +81,12 @@ static void duplicate_keys_are_refused(void **state)
 static void later_features_are_refused_and_their_harmless_values_are_not(void **state)
 {
     (void)state;
-    line_is("redis: { servers: [a] }", "1: 'redis' is not supported by this version");
+    line_is("redis: { servers: [a], mode: sentinel }", "30: 'sentinel' is not supported by this version");
+    line_is("redis: { servers: [a], mode: cluster }", "30: 'cluster' is not supported by this version");
+    line_is("redis: { servers: [a], master: m }", "24: 'master' is not supported by this version");
+    line_is("redis: { servers: [a], lease: 5s }", "24: 'lease' is not supported by this version (only 'lease: 0' is)");
+    line_is("redis: { servers: [a], lease: 0 }", "");
     line_is("admin: { profiling: on }", "10: 'profiling' is not supported by this version (only 'profiling: off' is)");
-    line_is("ttl: { a: { memory: 5m } }", "13: 'memory' is not supported by this version");
     route_is("path: /a, limits: { rate: 1/s }", "37: 'limits' is not supported by this version");
     route_is("path: /a, scope: user, user: { jwt: { header: A } }", "58: 'jwt' is not supported by this version");
     backend_is("servers: [http://a], retry: { attempts: 1 }", "41: 'retry' is not supported by this version");
@@ -582,9 +586,52 @@ static void errors_print_as_a_compiler_does(void **state)
     assert_int_equal(errors.n, 0);
 }
 
+static void redis_is_judged_as_closely(void **state)
+{
+    const char *server = "host:port or unix:/path";
+    char text[256];
+
+    (void)state;
+    line_is("redis: 1", "8: 'redis' is '1'; expected a map, such as { servers: ... }");
+    line_is("redis: {}", "8: 'servers' is missing; expected 'servers: [127.0.0.1:6379]'");
+    line_is("redis: { servers: a }", "19: 'servers' is 'a'; expected a list, such as [127.0.0.1:6379]");
+    line_is("redis: { servers: [] }", "19: 'servers' is a list; expected a list, such as [127.0.0.1:6379]");
+    line_is("redis: { servers: [a, b] }", "23: 'servers': 'mode: single' has one server");
+    snprintf(text, sizeof(text), "20: 'servers' is 'a:0'; expected %s: a port is a number from 1 to 65535", server);
+    line_is("redis: { servers: ['a:0'] }", text);
+    line_is("redis: { servers: ['a:65535'] }", "");
+    line_is("redis: { servers: ['a:1'] }", "");
+    line_is("redis: { servers: ['[::1]:6379'] }", "");
+    line_is("redis: { servers: [redis.test] }", "");
+    line_is("redis: { servers: ['unix:/run/redis.sock'] }", "");
+    line_is(
+        "redis: { servers: ['unix:run'] }",
+        "20: 'servers' is 'unix:run'; expected host:port or unix:/path: a unix socket's path begins with '/', such as "
+        "unix:/run/weir.sock");
+    line_is("redis: { server: [a] }", "10: unknown key 'server' (did you mean 'servers'?)");
+    line_is("redis: { servers: [a], namespace: 'a b' }",
+            "35: 'namespace' is 'a b'; expected at most 64 letters, digits, '_', '-', '.' and ':', such as weir");
+    line_is("redis: { servers: [a], namespace: 'Team_1:weir-2.x' }", "");
+    line_is("redis: { servers: [a], timeout: 0ms }", "33: 'timeout' is '0ms'; expected 1ms to 10s");
+    line_is("redis: { servers: [a], timeout: 1ms }", "");
+    line_is("redis: { servers: [a], timeout: 10s }", "");
+    line_is("redis: { servers: [a], timeout: 11s }", "33: 'timeout' is '11s'; expected 1ms to 10s");
+    line_is("redis: { servers: [a], database: 65536 }", "34: 'database' is '65536'; expected 0 to 65535");
+    line_is("redis: { servers: [a], database: 65535 }", "");
+    line_is("ttl: { a: { memory: 999ms } }", "21: 'memory' is '999ms'; expected 1s to 3650d");
+    line_is("ttl: { a: { memory: 1s } }", "");
+    support_write("password", "\n");
+    support_write("weir.conf", "redis: { servers: [a], password_file: password }\n" REST);
+    assert_non_null(strstr(support_load_errors(), ": it is empty; expected a password"));
+    support_write("password", "two words\n");
+    assert_non_null(
+        strstr(support_load_errors(), ": a password is one line of visible ASCII characters without spaces"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(redis_is_judged_as_closely),
         cmocka_unit_test(unknown_keys_are_answered_with_the_nearest),
         cmocka_unit_test(duplicate_keys_are_refused),
         cmocka_unit_test(later_features_are_refused_and_their_harmless_values_are_not),

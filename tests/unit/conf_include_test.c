@@ -90,7 +90,7 @@ static void included_files_hold_routes_backends_and_tiers_only(void **state)
         "conf.d/x.conf:2:1: 'include' is allowed in the main file only; an included file has routes, backends and ttl\n"
         "conf.d/x.conf:3:1: 'memory' is allowed in the main file only; an included file has routes, backends and ttl\n"
         "conf.d/x.conf:4:1: unknown key 'route' (did you mean 'routes'?)\n"
-        "conf.d/x.conf:5:1: 'redis' is not supported by this version\n");
+        "conf.d/x.conf:5:1: 'redis' is allowed in the main file only; an included file has routes, backends and ttl\n");
     unlink(support_path("conf.d/x.conf"));
 }
 

@@ -450,9 +450,44 @@ static void a_snapshot_lives_as_long_as_its_last_reference(void **state)
     conf_release(NULL);
 }
 
+static void redis_is_read(void **state)
+{
+    struct conf *c = support_load(SMALL);
+
+    (void)state;
+    assert_null(c->redis);
+    conf_release(c);
+    c = support_load("redis: { servers: ['[0::1]:7000'] }\nttl: { a: { memory: 5m }, b: 1s }\n" SMALL);
+    assert_string_equal(c->redis->host, "::1");
+    assert_int_equal(c->redis->port, 7000);
+    assert_int_equal(c->redis->timeout_ms, 50);
+    assert_int_equal(c->redis->database, 0);
+    assert_true(bytes_eq(c->redis->namespace, BYTES_LIT("weir")));
+    assert_null(c->redis->password);
+    assert_int_equal(c->tiers[0].memory_ms, 5 * 60 * 1000);
+    assert_int_equal(c->tiers[1].memory_ms, -1);
+    conf_release(c);
+    support_write("password", "secret\r\n");
+    c = support_load(
+        "redis: { servers: [redis.test], database: 3, password_file: password, namespace: a:b, timeout: 5ms,"
+        " mode: single }\n" SMALL);
+    assert_string_equal(c->redis->host, "redis.test");
+    assert_int_equal(c->redis->port, 6379);
+    assert_int_equal(c->redis->database, 3);
+    assert_int_equal(c->redis->timeout_ms, 5);
+    assert_string_equal(c->redis->password, "secret");
+    assert_true(bytes_eq(c->redis->namespace, BYTES_LIT("a:b")));
+    conf_release(c);
+    c = support_load("redis: { servers: ['unix:/run/redis.sock'] }\n" SMALL);
+    assert_null(c->redis->host);
+    assert_string_equal(c->redis->unix_path, "/run/redis.sock");
+    conf_release(c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(redis_is_read),
         cmocka_unit_test(defaults_are_as_documented),
         cmocka_unit_test(the_process_is_told_everything),
         cmocka_unit_test(admin_may_be_off_in_two_ways_and_the_access_log_on_stdout),
