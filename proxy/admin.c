@@ -18,6 +18,7 @@
 #include "proxy/explain.h"
 #include "proxy/health.h"
 #include "proxy/no_vary.h"
+#include "proxy/redis_purge.h"
 #include "proxy/respond.h"
 
 enum {
@@ -166,6 +167,7 @@ static const struct key_rules *rules_for(struct admin *a, struct bytes url)
 
 static size_t purge_key_url(struct admin *a, struct bytes key_url, bool soft)
 {
+    redis_purge_url(a->shared->redis, key_url);
     size_t purged = store_purge_url(a->store, key_url, soft);
 
     flights_doom_url(a->shared->flights, key_url);
@@ -212,6 +214,7 @@ static int purge_prefix(struct admin *a, struct bytes prefix, bool soft, size_t 
         abort();
     ok = key_prefix_normalize(prefix, (char *)normal.p, &normal.n);
     if (ok) {
+        redis_purge_all(a->shared->redis);
         *purged = store_purge_prefix(a->store, normal, soft);
         flights_doom_prefix(a->shared->flights, normal);
     }
@@ -223,6 +226,7 @@ static int purge_prefix(struct admin *a, struct bytes prefix, bool soft, size_t 
 static size_t purge_tag(struct admin *a, struct bytes tag, bool soft)
 {
     struct tag_target target = tag_target_anywhere(a->shared->store, tag);
+    redis_purge_all(a->shared->redis);
     size_t purged = store_purge_tag(a->store, &target, soft);
 
     flights_doom_tag(a->shared->flights, &target);
@@ -285,6 +289,7 @@ static const char *purge(struct admin *a, json_t *body, size_t *purged)
         *purged = purge_tag(a, string_of(tag), soft);
         return NULL;
     }
+    redis_purge_all(a->shared->redis);
     *purged = store_purge_all(a->store, soft);
     flights_doom_all(a->shared->flights);
     return NULL;

@@ -96,11 +96,21 @@ bool answer_has_validator(struct fields f)
 }
 
 /* Past its windows a response that can be validated still saves a body. */
-static int64_t useful_ms_of(const struct answer *a)
+int64_t answer_useful_ms(const struct lifetimes *lifetimes, struct fields fields)
 {
-    int64_t useful = freshness_useful_ms(&a->lifetimes);
+    int64_t useful = freshness_useful_ms(lifetimes);
 
-    return answer_has_validator(a->fields) && useful < INT64_MAX - VALIDATE_MS ? useful + VALIDATE_MS : useful;
+    return answer_has_validator(fields) && useful < INT64_MAX - VALIDATE_MS ? useful + VALIDATE_MS : useful;
+}
+
+int64_t answer_useful_here_ms(const struct conf_route *route, const struct lifetimes *lifetimes, int64_t age_ms,
+                              struct fields fields)
+{
+    int64_t useful = answer_useful_ms(lifetimes, fields);
+
+    if (route->ttl == NULL || route->ttl->memory_ms < 0 || useful - age_ms <= route->ttl->memory_ms)
+        return useful;
+    return age_ms + route->ttl->memory_ms;
 }
 
 /* Does a POST's answer say that it is what GET would get: with its target as Content-Location? */
@@ -294,6 +304,17 @@ static uint8_t forms_of(const struct answer *a, const struct ask *ask)
     return forms != 0 && (part || ask->head) ? forms + FORMS_OF_THE_WHOLE : forms;
 }
 
+uint8_t answer_forms(const struct conf_route *route, int status, struct fields fields, int64_t content_length)
+{
+    return forms_of_answer(&route->compress, &(struct compress_facts){
+                                                 .status = status,
+                                                 .fields = fields,
+                                                 .content_length = content_length,
+                                                 .no_transform = directives_of(route, fields).no_transform ||
+                                                                 cache_control_parse(fields).no_transform,
+                                             });
+}
+
 struct stored_options answer_options(const struct answer *a, const struct ask *ask, uint64_t born)
 {
     return (struct stored_options){
@@ -313,7 +334,7 @@ struct stored_options answer_options(const struct answer *a, const struct ask *a
         .ntags = a->tags.n,
         .lifetimes = a->lifetimes,
         .response_time = loop_now(ask->worker->loop),
-        .useful_ms = useful_ms_of(a),
+        .useful_ms = answer_useful_here_ms(ask->route->conf, &a->lifetimes, a->lifetimes.initial_age_ms, a->fields),
         .born = born,
         .content_length = a->content_length,
         .no_body = ask->head,

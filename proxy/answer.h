@@ -51,8 +51,17 @@ bool answer_is_shared_error(const struct answer *a);
 
 struct stored_options answer_options(const struct answer *a, const struct ask *ask, uint64_t born);
 
+/* In which codings a response that was stored elsewhere is to be had here: head->forms. Not of a user's scope. */
+uint8_t answer_forms(const struct conf_route *route, int status, struct fields fields, int64_t content_length);
+
 /* A copy of the withheld fields in one block, for free() to release; without any, none is made. */
 struct fields answer_withheld(const struct answer *a);
+
+/* The age from which on it is of no use to anybody, not even for its validators; and the same for this process' memory,
+ * in which the route's tier may keep it for a shorter time (conf ttl.memory). age_ms: when it comes into memory. */
+int64_t answer_useful_ms(const struct lifetimes *lifetimes, struct fields fields);
+int64_t answer_useful_here_ms(const struct conf_route *route, const struct lifetimes *lifetimes, int64_t age_ms,
+                              struct fields fields);
 
 /* Can it be asked about: ETag or Last-Modified (RFC 9110 section 8.8)? */
 bool answer_has_validator(struct fields fields);

@@ -10,12 +10,13 @@
 #include "proxy/no_vary.h"
 #include "proxy/outgoing.h"
 #include "proxy/parts.h"
+#include "proxy/pass_marker.h"
+#include "proxy/redis_flight.h"
 #include "proxy/respond.h"
 #include "proxy/selection.h"
 #include "proxy/vary_marker.h"
 
 enum {
-    PASS_MS = 120 * 1000, /* hit-for-miss: how long nobody waits for a key whose answers cannot be shared */
     WINDOW = 1024 * 1024, /* of a body that is passed through: so far may the origin be ahead of the fastest reader */
     /* that much of it may be in memory before any reader is cut off: the window, and what readers hold of chunks */
     LAG_MIN = WINDOW + 2 * STORED_CHUNK_MAX,
@@ -30,8 +31,9 @@ struct fill {
     struct ask ask;
     struct fill *next, *prev; /* the worker's list */
     struct flight *flight;
-    struct fetch *fetch;
-    bool untold; /* the head has come, the flight does not know yet */
+    struct fetch *fetch;        /* NULL: Redis is asked first */
+    struct redis_flight *redis; /* NULL: it has no part in this */
+    bool untold;                /* the head has come, the flight does not know yet */
     struct message tell;
     bool went_out;   /* to the origin, at least once */
     bool refreshing; /* behind the back of the client, which got a stale response: nobody need wait for it */
@@ -92,6 +94,7 @@ static void fill_free(struct fill *fill)
     stored_release(fill->partial);
     stored_release(fill->head_of);
     offers_fini(&fill->offers);
+    redis_flight_free(fill->redis);
     ask_fini(&fill->ask);
     free(fill);
 }
@@ -154,34 +157,14 @@ static void refuse(struct fill *fill, int64_t retry_after_ms)
     tell_and_end(fill, FLIGHT_FAILED);
 }
 
-/* A key may hold, in place of a response, a word to those who come next. Losing it costs them a round, no more. Where
- * they are sent on to variants the list of these is not given up for it. */
 static void put_pass(struct fill *fill, struct bytes key, size_t key_url_n)
 {
-    struct mono_ms now = loop_now(fill->ask.worker->loop);
-    struct key_hash hash = store_hash(fill->ask.worker->shared->store, key);
-    struct stored *old = store_peek(fill->ask.worker->store, hash, key);
-    struct stored *marker = stored_create(fill->ask.worker->store,
-                                          &(struct stored_options){
-                                              .kind = STORED_PASS,
-                                              .hash = hash,
-                                              .key = key,
-                                              .key_url_n = key_url_n,
-                                              .user_scope = fill->ask.user_scope,
-                                              .status = fill->flight->note,
-                                              .response_time = now,
-                                              .useful_ms = PASS_MS,
-                                              .born = fill->flight->born,
-                                          },
-                                          now);
+    struct worker *w = fill->ask.worker;
 
-    if (marker != NULL)
-        stored_finish_body(marker, BODY_COMPLETE);
-    if (marker != NULL && (old == NULL || old->head->kind != STORED_VARY) &&
-        store_swap(fill->ask.worker->store, marker, old, now) != STORE_SWAPPED)
-        log_event(fill->ask.worker->shared->log, CONF_LOG_DEBUG, "a marker was not stored");
-    stored_release(marker);
-    stored_release(old);
+    if (!pass_marker_put(&fill->ask, fill->flight->born, key, key_url_n, fill->flight->note, loop_now(w->loop)))
+        log_event(w->shared->log, CONF_LOG_DEBUG, "a marker was not stored");
+    else
+        redis_flight_write_pass(fill->redis, key, key_url_n, fill->flight->note);
 }
 
 /* Others are sent to the variant's key by a marker under the primary one. The marker comes last: whoever
@@ -355,10 +338,12 @@ static void put_response(struct fill *fill)
 
     if (!fill->storing || atomic_load(&f->doomed))
         return;
-    if (!store_put(w->store, fill->response, loop_now(w->loop)))
+    if (!store_put(w->store, fill->response, loop_now(w->loop))) {
         log_event(w->shared->log, CONF_LOG_DEBUG, "a response was not stored: purged meanwhile, or no room");
-    else
-        vary_marker_enlist(&fill->ask, f->born, fill->response);
+        return;
+    }
+    vary_marker_enlist(&fill->ask, f->born, fill->response);
+    redis_flight_write(fill->redis, fill->response);
 }
 
 static struct bytes without_weakness(struct bytes etag)
@@ -919,9 +904,35 @@ static bool has_validator(const struct stored *s)
     return answer_has_validator(stored_fields(s, &view));
 }
 
+/* Those who wait look into memory again: it has by now what Redis had. */
+static void on_redis(void *data, bool in_memory)
+{
+    struct fill *fill = data;
+
+    if (!in_memory) {
+        fill->fetch = fetch_start(fill->ask.worker->upstream, redis_flight_request(fill->redis), &callbacks, fill);
+        return;
+    }
+    fill->flight->note = FILL_FROM_REDIS;
+    tell_and_end(fill, FLIGHT_DECLINED);
+}
+
+/* From Redis, if it has it; else from the origin. */
+static void begin(struct fill *fill, const struct fetch_request *request)
+{
+    fill->redis = redis_flight_start(&fill->ask, fill->flight, fill->stale, request, on_redis, fill);
+    if (fill->redis == NULL)
+        fill->fetch = fetch_start(fill->ask.worker->upstream, request, &callbacks, fill);
+}
+
+static void cancel_fetch(struct fill *fill)
+{
+    if (fill->fetch != NULL)
+        fetch_cancel(fill->fetch);
+}
+
 void fill_start(struct request *r, struct flight *f, bool cacheable)
 {
-    struct worker *w = r->worker;
     struct fill *fill = calloc(1, sizeof *fill);
     struct outgoing out;
 
@@ -953,18 +964,16 @@ void fill_start(struct request *r, struct flight *f, bool cacheable)
     fill->range_n = r->range.n > 0 ? r->range.n + 1 : 0;
     outgoing_collect(r, &fill->ask, &extra, &out);
     f->home_data = fill;
-    fill->fetch = fetch_start(w->upstream,
-                              &(struct fetch_request){
-                                  .backend = r->route->backend,
-                                  .method = r->in.method,
-                                  .target = outgoing_target(r),
-                                  .authority = r->in.authority,
-                                  .fields = {out.v, out.n},
-                                  .body = r->in.body,
-                                  .has_body = r->in.has_body,
-                                  .safe = !fill->ask.unsafe,
-                              },
-                              &callbacks, fill);
+    begin(fill, &(struct fetch_request){
+                    .backend = r->route->backend,
+                    .method = r->in.method,
+                    .target = outgoing_target(r),
+                    .authority = r->in.authority,
+                    .fields = {out.v, out.n},
+                    .body = r->in.body,
+                    .has_body = r->in.has_body,
+                    .safe = !fill->ask.unsafe,
+                });
 }
 
 void fills_cancel(struct worker *w)
@@ -972,7 +981,7 @@ void fills_cancel(struct worker *w)
     while (w->fills != NULL) {
         struct fill *fill = w->fills;
 
-        fetch_cancel(fill->fetch);
+        cancel_fetch(fill);
         loop_undefer(w->loop, &fill->tell);
         if (fill->response != NULL && !fill->freshened)
             stored_finish_body(fill->response, BODY_BROKEN);
@@ -989,7 +998,7 @@ static bool give_up_if_abandoned(struct fill *fill)
 
     if (!taken_back || !flight_close_abandoned(f))
         return false;
-    fetch_cancel(fill->fetch);
+    cancel_fetch(fill);
     flight_end(f);
     fill_free(fill);
     return true;

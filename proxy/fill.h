@@ -18,7 +18,8 @@ enum fill_failure {
     FILL_NO_ROOM,            /* no memory for the answer */
 };
 
-/* flight.note while FLIGHT_SHARED or FLIGHT_LEADER: an enum storing. */
+/* flight.note while FLIGHT_SHARED or FLIGHT_LEADER: an enum storing. While FLIGHT_DECLINED: */
+enum { FILL_FROM_REDIS = 1000 }; /* memory has what Redis had */
 
 /* Starts the fetch for a flight that the calling thread has just made, with what `r` asks for; `cacheable`: the answer
  * may be stored (GET, by rule). */

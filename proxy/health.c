@@ -153,6 +153,22 @@ static json_t *routes_json(const struct snapshot *s)
     return list;
 }
 
+static json_t *redis_json(const struct redis_figures *f)
+{
+    return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I}", "state", f->state, "hit", (json_int_t)f->hit, "miss",
+                     (json_int_t)f->miss, "error", (json_int_t)f->error, "written", (json_int_t)f->written, "dropped",
+                     (json_int_t)f->dropped);
+}
+
+static void set_status(json_t *health, const struct redis_figures *redis)
+{
+    bool degraded = strcmp(redis->state, "down") == 0;
+
+    json_object_set_new(health, "status", json_string(degraded ? "degraded" : "ok"));
+    if (degraded)
+        json_object_set_new(health, "reasons", json_pack("[s]", "redis is down"));
+}
+
 char *health_json(struct shared *shared, int *status)
 {
     bool draining = atomic_load(&shared->draining);
@@ -164,12 +180,14 @@ char *health_json(struct shared *shared, int *status)
 char *health_cache_json(struct shared *shared, const struct snapshot *snapshot, struct mono_ms now)
 {
     struct route_totals t;
+    struct redis_figures redis;
     json_t *health = json_object(), *requests = json_object();
 
     counters_totals(shared->counters, &t);
     uint64_t saved = t.outcomes[OUTCOME_HIT] + t.outcomes[OUTCOME_STALE] + t.outcomes[OUTCOME_COALESCED];
 
-    json_object_set_new(health, "status", json_string("ok"));
+    redis_figures(shared->redis, &redis);
+    set_status(health, &redis);
     json_object_set_new(health, "uptime_seconds", json_integer(mono_since_ms(shared->started, now) / 1000));
     json_object_set_new(health, "hit_rate", number_or_null(hit_rate(t.outcomes)));
     json_object_set_new(health, "hit_rate_1m", number_or_null(rate_over(shared->rates, t.outcomes, 60)));
@@ -177,8 +195,7 @@ char *health_cache_json(struct shared *shared, const struct snapshot *snapshot, 
     set_counts(requests, &t);
     json_object_set_new(health, "requests", requests);
     json_object_set_new(health, "memory", memory_json(shared));
-    json_object_set_new(health, "redis",
-                        json_pack("{s:s, s:i, s:i, s:i}", "state", "off", "hit", 0, "miss", 0, "error", 0));
+    json_object_set_new(health, "redis", redis_json(&redis));
     json_object_set_new(health, "origin",
                         json_pack("{s:I, s:I}", "requests", (json_int_t)t.origin_requests, "saved", (json_int_t)saved));
     json_object_set_new(health, "compressions", compressions_json(shared));

@@ -6,6 +6,7 @@
 #include "policies/groups.h"
 #include "policies/uri.h"
 #include "proxy/no_vary.h"
+#include "proxy/redis_purge.h"
 
 static const struct conf_route *route_of(const struct ask *ask, struct bytes authority, struct bytes path)
 {
@@ -117,6 +118,7 @@ static void invalidate_reduced(const struct ask *ask, const struct target *targe
     struct key key = no_vary_reduce_by_marker(w->store, w->shared->store, &target->key, loop_now(w->loop), buf);
 
     if (key.url.p != target->key.url.p) {
+        redis_purge_url(w->shared->redis, key.url);
         store_purge_url(w->store, key.url, false);
         flights_doom_url(w->shared->flights, key.url);
     }
@@ -129,6 +131,7 @@ static void invalidate_target(const struct ask *ask, uint64_t *born)
     struct target target;
 
     if (target_of_reference(ask, ask->target, true, &target)) {
+        redis_purge_url(ask->worker->shared->redis, target.key.url);
         store_purge_target(ask->worker->store, target.key.url, born);
         flights_doom_url(ask->worker->shared->flights, target.key.url);
         invalidate_reduced(ask, &target);
@@ -143,6 +146,7 @@ static void invalidate_reference(const struct ask *ask, struct bytes reference)
 
     if (target_of_reference(ask, reference, false, &target) &&
         !bytes_eq(target.key.url, (struct bytes){ask->primary.p, ask->url_n})) {
+        redis_purge_url(ask->worker->shared->redis, target.key.url);
         store_purge_url(ask->worker->store, target.key.url, false);
         flights_doom_url(ask->worker->shared->flights, target.key.url);
         invalidate_reduced(ask, &target);
@@ -162,6 +166,7 @@ static void invalidate_groups(const struct ask *ask, struct fields answer)
         struct tag_target target =
             tag_target_group(w->shared->store, (struct bytes){ask->primary.p, ask->url_n}, group);
 
+        redis_purge_all(w->shared->redis);
         store_purge_tag(w->store, &target, false);
         flights_doom_tag(w->shared->flights, &target);
     }

@@ -445,6 +445,7 @@ static void on_wake(struct flight_waiter *waiter)
         on_failed(r, f);
         return;
     case FLIGHT_DECLINED:
+        r->from_redis = f->note == FILL_FROM_REDIS;
         restart(r);
         return;
     }
@@ -802,6 +803,7 @@ static void use(struct request *r, struct stored *s)
     switch (wished) {
     case REUSE_FRESH:
         r->outcome = OUTCOME_HIT;
+        r->status.detail = r->from_redis ? "redis" : NULL;
         say_ttl(r, s, age);
         respond_stored(r, s, age);
         if (is_time_to_refresh(r, s, age))

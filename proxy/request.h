@@ -79,6 +79,7 @@ struct request {
     bool awaits_whole; /* the answer is to come whole before it goes out */
     bool as_it_comes;  /* it did once, in vain */
     bool let_go;       /* what it waited for is not for it: no more waiting */
+    bool from_redis;   /* what memory has now came from there while it waited */
 };
 
 /* libh2o's one handler. */

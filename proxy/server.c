@@ -333,6 +333,7 @@ static void serve(struct server *s)
 {
     struct shared *shared = &s->shared;
 
+    shared->redis = redis_tier_create(s->snapshot->conf, s->loop, shared->log);
     shared->coder = coder_create(shared->store, (shared->nworkers + 1) / 2);
     for (unsigned i = 0; i < shared->nworkers; i++)
         worker_start(shared, i, s->snapshot);
@@ -350,6 +351,8 @@ static void serve(struct server *s)
     workers_end(shared);
     for (unsigned i = 0; i < shared->nworkers; i++)
         worker_join(shared->workers[i]);
+    redis_tier_destroy(shared->redis);
+    shared->redis = NULL;
 }
 
 /* What is left of the drain's time, but no longer than a reader that reads needs. */

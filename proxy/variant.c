@@ -99,7 +99,7 @@ bool variant_values(struct bytes variant, struct bytes *values)
 }
 
 /* Which cookie is a session's, or which field an API key, nobody can tell; those of content negotiation are neither. */
-static bool rules_have_credential(const struct key_rules *rules)
+bool key_is_sealed(const struct key_rules *rules)
 {
     for (size_t i = 0; i < rules->nheaders; i++)
         if (!bytes_starts(rules->headers[i], BYTES_LIT("accept")))
@@ -111,7 +111,7 @@ void key_seal(const struct key_rules *rules, struct hasher *hasher, char *buf, s
 {
     size_t url_n = key->url.n;
 
-    if (!rules_have_credential(rules))
+    if (!key_is_sealed(rules))
         return;
     hasher_hash(hasher, (struct bytes){buf + url_n, key->whole.n - url_n}, (unsigned char *)buf + url_n);
     key->whole.n = url_n + USER_HASH_BYTES;

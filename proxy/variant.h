@@ -34,6 +34,7 @@ bool variant_values(struct bytes variant, struct bytes *values);
 
 /* What follows the url part gives way to its hash where the rules chose credentials: in place, key->whole shrinks or
  * grows to key->url.n + USER_HASH_BYTES. buf is key_build's, with USER_HASH_BYTES to spare. */
+bool key_is_sealed(const struct key_rules *rules);
 void key_seal(const struct key_rules *rules, struct hasher *hasher, char *buf, struct key *key);
 
 #endif

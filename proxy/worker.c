@@ -84,6 +84,7 @@ static void set_up(struct worker *w, struct snapshot *snapshot)
     w->store = store_thread_create(shared->store);
     w->hasher = hasher_create(shared->user_secret);
     w->upstream = upstream_create(w->loop, shared->backends, shared->log);
+    w->redis = redis_thread_create(shared->redis, w->loop);
     w->connections = connections_create(w->loop, &w->ctx, &shared->connections_open);
     if (w->store == NULL || w->upstream == NULL || w->connections == NULL)
         abort();
@@ -104,6 +105,7 @@ static void set_up(struct worker *w, struct snapshot *snapshot)
 static void tear_down(struct worker *w)
 {
     fills_cancel(w);
+    redis_thread_destroy(w->redis);
     /* who gives back a connection may wake another thread's loop: none goes before all are through */
     pthread_barrier_wait(&w->shared->all_over);
     listener_thread_destroy(w->listeners);

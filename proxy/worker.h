@@ -19,6 +19,7 @@
 #include "proxy/listener.h"
 #include "proxy/log.h"
 #include "proxy/loop.h"
+#include "proxy/redis_tier.h"
 #include "proxy/snapshot.h"
 #include "proxy/upstream.h"
 
@@ -27,6 +28,7 @@ struct shared {
     struct worker **workers;
     struct store *store;
     struct coder *coder;
+    struct redis_tier *redis; /* NULL: none */
     struct flights *flights;
     struct backends *backends;
     struct counters *counters;
@@ -66,6 +68,7 @@ struct worker {
     struct upstream *upstream;
     struct store_thread *store;
     struct hasher *hasher;
+    struct redis_thread *redis; /* NULL: none */
     struct hold *hold; /* the current snapshot */
 
     /* Date fields of stored responses as libh2o wants them, by second */

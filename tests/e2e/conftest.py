@@ -10,6 +10,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 sys.setswitchinterval(0.001)  # origin and client share the process: neither may wait long for the other
 
 import origin as origin_module  # noqa: E402
+import redis_server  # noqa: E402
 import weir as weir_module  # noqa: E402
 
 
@@ -45,6 +46,26 @@ def make_origin():
 @pytest.fixture
 def origin(make_origin):
     return make_origin()
+
+
+@pytest.fixture
+def make_redis(tmp_path):
+    """make_redis(options...): a server that runs; start=False: one that does not yet."""
+    made = []
+
+    def make(*options, start=True):
+        directory = tmp_path / f"redis{len(made)}"
+        directory.mkdir()
+        made.append(redis_server.Redis(directory, *options))
+        return made[-1].start() if start else made[-1]
+    yield make
+    for r in made:
+        r.kill()
+
+
+@pytest.fixture
+def redis(make_redis):
+    return make_redis()
 
 
 @pytest.fixture
