@@ -12,6 +12,7 @@ enum {
     WORDS_MAX = 16,
     GREETING_MS = 1000, /* for connecting, too: on no request's way */
     PING_MS = 1000,
+    PING_AGAIN_MS = 100,
     RETRY_FIRST_MS = 50, /* doubled up to: */
     RETRY_MAX_MS = 800,
     REASON_MAX = 128,
@@ -351,18 +352,14 @@ bool redis_link_is_up(const struct redis_link *link)
     return link->state == LINK_UP;
 }
 
-/* --- PING --- */
+/* --- PING: so that it comes to light without requests, too --- */
 
 static void on_pong(struct redis_call *call, const redisReply *reply)
 {
     struct redis_link *link = (struct redis_link *)((char *)call - offsetof(struct redis_link, ping_call));
 
-    if (link->ac == NULL || link->state != LINK_UP)
-        return;
-    if (redis_is_error(reply))
-        drop(link, "no answer to a PING");
-    else
-        timer_arm(link->options.loop, &link->ping, PING_MS);
+    if (link->ac != NULL && link->state == LINK_UP)
+        timer_arm(link->options.loop, &link->ping, redis_is_error(reply) ? PING_AGAIN_MS : PING_MS);
 }
 
 static void on_ping(struct timer *t)

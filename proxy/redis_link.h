@@ -3,9 +3,9 @@
  * a deadline, and only so many may be on their way.
  *
  * The link looks after itself. It is up once Redis has taken the password and the database and has answered a PING; it
- * is down after its connection has ended, after FAILURES_MAX commands in a row without an answer in time (or with one
- * that says that Redis cannot serve at all), or after one PING without. While it is down nothing is sent and nobody
- * waits; a timer tries again, never a request.
+ * is down after its connection has ended, or after FAILURES_MAX commands in a row without an answer in time, or with
+ * one that says that Redis cannot serve at all; a PING each second is one of them. While it is down nothing is sent and
+ * nobody waits; a timer tries again, never a request.
  *
  * Ownership  A call is its caller's, who keeps it until `done` or redis_call_cancel.
  * Errors     A reply that is NULL: no answer, whatever the reason. Replies are borrowed for the call.
