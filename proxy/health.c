@@ -155,9 +155,9 @@ static json_t *routes_json(const struct snapshot *s)
 
 static json_t *redis_json(const struct redis_figures *f)
 {
-    return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I}", "state", f->state, "hit", (json_int_t)f->hit, "miss",
+    return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I}", "state", f->state, "hit", (json_int_t)f->hit, "miss",
                      (json_int_t)f->miss, "error", (json_int_t)f->error, "written", (json_int_t)f->written, "dropped",
-                     (json_int_t)f->dropped);
+                     (json_int_t)f->dropped, "owed", (json_int_t)f->owed);
 }
 
 static void set_status(json_t *health, const struct redis_figures *redis)

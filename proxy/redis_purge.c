@@ -193,6 +193,15 @@ void redis_purge_all(struct redis_tier *tier)
     owe(tier, &name, SLOT_ALL);
 }
 
+size_t redis_purges_owed(struct redis_purges *p)
+{
+    pthread_mutex_lock(&p->lock);
+    size_t n = p->n;
+
+    pthread_mutex_unlock(&p->lock);
+    return n;
+}
+
 bool redis_purge_is_owed(struct redis_tier *tier, struct bytes key_url)
 {
     struct redis_purges *p = tier->purges;

@@ -24,6 +24,8 @@ void redis_purges_destroy(struct redis_purges *purges);
 void redis_purge_url(struct redis_tier *tier, struct bytes key_url);
 void redis_purge_all(struct redis_tier *tier);
 
+size_t redis_purges_owed(struct redis_purges *purges);
+
 /* Is a purge owed that covers this url? */
 bool redis_purge_is_owed(struct redis_tier *tier, struct bytes key_url);
 

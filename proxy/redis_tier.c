@@ -74,5 +74,6 @@ void redis_figures(const struct redis_tier *tier, struct redis_figures *out)
     out->miss = atomic_load_explicit(&s->miss, memory_order_relaxed);
     out->error = atomic_load_explicit(&s->error, memory_order_relaxed);
     out->written = atomic_load_explicit(&s->written, memory_order_relaxed);
+    out->owed = redis_purges_owed(tier->purges);
     out->dropped = atomic_load_explicit(&s->dropped, memory_order_relaxed);
 }

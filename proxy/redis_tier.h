@@ -46,6 +46,7 @@ void redis_thread_destroy(struct redis_thread *t);
 struct redis_figures {
     const char *state; /* off, up, down: some thread's connection does not work */
     uint64_t hit, miss, error, written, dropped;
+    uint64_t owed; /* purges that it has not confirmed */
 };
 void redis_figures(const struct redis_tier *tier, struct redis_figures *out); /* any thread */
 

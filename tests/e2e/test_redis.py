@@ -1,7 +1,10 @@
 """The tier in Redis: what several weirs share, what outlives them, and what becomes of requests when Redis does not do
 what it should."""
 import json
+import os
+import random
 import re
+import threading
 import time
 
 import pytest
@@ -41,6 +44,11 @@ def until_written(w, n=1):
     until(lambda: w.figures()["redis"]["written"] >= n, f"never {n} records written: {w.figures()['redis']}")
 
 
+def until_told(w):
+    """Until Redis has confirmed all purges: what is fetched before that is not written."""
+    until(lambda: w.figures()["redis"]["owed"] == 0, "a purge stays owed")
+
+
 def until_forgotten(w):
     """Until memory has dropped all, by ttl.memory."""
     until(lambda: w.figures()["memory"]["objects"] == 0, "memory keeps what it should drop")
@@ -75,7 +83,7 @@ def test_what_one_has_fetched_the_others_find(origin, begin):
     assert again.hit and "detail" not in again.cache
     assert origin.count("/a") == 1
     f = other.figures()
-    assert f["redis"] == {"state": "up", "hit": 1, "miss": 0, "error": 0, "written": 0, "dropped": 0}
+    assert f["redis"] == {"state": "up", "hit": 1, "miss": 0, "error": 0, "written": 0, "dropped": 0, "owed": 0}
     assert f["requests"]["hit"] == 2 and f["requests"]["miss"] == 0 and f["status"] == "ok"
     assert one.figures()["redis"]["miss"] == 1
 
@@ -258,6 +266,7 @@ def test_nothing_from_before_a_purge_is_read_again(origin, begin, what):
     other = begin()
     assert other.get("/a", [("X-V", "x")]).cache["detail"] == "redis"
     assert one.purge(**what) == 2
+    until_told(one)
     assert [one.get("/a", [("X-V", v)]).body for v in "xy"] == [b"3", b"4"]
     until_written(one, 8)
     third = begin()
@@ -271,6 +280,7 @@ def test_an_unsafe_request_invalidates_in_redis_too(origin, begin):
     one.get("/a")
     until_written(one)
     one.request("POST", "/a")
+    until_told(one)
     assert one.get("/a").body == b"3"
     until_written(one, 2)
     assert begin().get("/a").body == b"3"
@@ -303,6 +313,63 @@ def test_a_purge_is_owed_while_redis_is_away(origin, begin, redis):
     until_state(one, "up")
     until(lambda: redis.records() and not any(n.endswith(b"}") for n in redis.names()), "the purge is never made up for")
     assert begin().get("/a").body == b"3"
+
+
+def at_random(seed, trials):
+    """A generator of its own, and its seed in the test's output."""
+    seed = int(os.environ.get("WEIR_REDIS_SEED", seed))
+    print(f"WEIR_REDIS_SEED={seed}")
+    return random.Random(seed), int(os.environ.get("WEIR_REDIS_TRIALS", trials))
+
+
+class Background:
+    """Calls something again and again in a thread of its own, until the end; what it raises is raised there."""
+    def __init__(self, call):
+        self.over, self.error, self.calls = False, None, 0
+        self.thread = threading.Thread(target=self._run, args=(call,))
+
+    def _run(self, call):
+        try:
+            while not self.over:
+                call()
+                self.calls += 1
+        except BaseException as e:
+            self.error = e
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.over = True
+        self.thread.join()
+        if self.error:
+            raise self.error
+
+
+@pytest.mark.timeout(120)
+def test_nothing_older_than_a_purge_is_read_whatever_others_write(origin, begin):
+    """The other one fetches, purges and writes all the time: what it fetched before a purge here must not come back."""
+    dice, trials = at_random(1, 300)
+    paths = ["/0", "/1", "/2"]
+    version = dict.fromkeys(paths, 0)
+    for path in paths:
+        origin.on(path, lambda q: Reply(b"%d" % version[q.path], headers=(MINUTE, ("Cache-Tag", "t" + q.path[1:]))))
+    one, other = begin(), begin()
+    theirs = random.Random(2)
+
+    def churn():
+        path = theirs.choice(paths)
+        other.purge_path(path)
+        other.get(path)
+    with Background(churn) as background:
+        for _ in range(trials):
+            path = dice.choice(paths)
+            version[path] += 1
+            one.purge(**dice.choice([{"url": f"http://{HOST}{path}"}] * 4 + [{"tag": "t" + path[1:]}, {"all": True}]))
+            assert int(one.get(path).body) == version[path]
+    assert background.calls > trials / 20
+    assert one.figures()["redis"]["hit"] + other.figures()["redis"]["hit"] > 0
 
 
 # --- trouble ---
@@ -420,7 +487,7 @@ def test_a_replica_that_may_not_be_written_to_is_read(origin, begin, redis, make
     assert other.get("/a").body == b"2"
     other.purge_path("/a")
     assert other.get("/a").body == b"3"
-    assert other.figures()["redis"]["state"] == "up"
+    assert other.figures()["redis"]["state"] == "up" and other.figures()["redis"]["owed"] == 2
 
 
 def test_passwords(origin, begin, make_redis, start):
@@ -462,6 +529,29 @@ def test_what_is_no_record_is_a_miss_and_is_removed(origin, begin, redis):
     assert third.figures()["redis"]["hit"] == 5
 
 
+@pytest.mark.timeout(120)
+def test_no_client_sees_redis_come_and_go(origin, begin, redis):
+    for i in range(40):
+        serial(origin, f"/{i}")
+    w = begin(settings={"timeout": BRIEF})
+    dice = random.Random(3)
+
+    def ask():
+        r = w.get(f"/{dice.randrange(40)}")
+        assert r.status == 200 and r.clean
+        if dice.random() < 0.2:
+            w.purge_path(f"/{dice.randrange(40)}")
+    with Background(ask) as background:
+        for _ in range(3):
+            for away, back in ((redis.pause, redis.resume), (redis.kill, redis.start)):
+                away()
+                until_state(w, "down")
+                seen = background.calls
+                until(lambda: background.calls > seen + 20, "requests stand still")
+                back()
+                until_state(w, "up", BACK_S)
+
+
 @pytest.mark.parametrize("where", ["all", "url"])
 @pytest.mark.parametrize("what", ["list", "text"])
 def test_what_is_no_token_is_removed(origin, begin, redis, where, what):
@@ -484,5 +574,5 @@ def test_without_redis_there_is_none(origin, start):
     w = start(origin)
     serial(origin, "/a")
     w.get("/a")
-    assert w.figures()["redis"] == {"state": "off", "hit": 0, "miss": 0, "error": 0, "written": 0, "dropped": 0}
+    assert w.figures()["redis"] == {"state": "off", "hit": 0, "miss": 0, "error": 0, "written": 0, "dropped": 0, "owed": 0}
     assert w.figures()["status"] == "ok" and "reasons" not in w.figures()
