@@ -803,7 +803,8 @@ static void use(struct request *r, struct stored *s)
     switch (wished) {
     case REUSE_FRESH:
         r->outcome = OUTCOME_HIT;
-        r->status.detail = r->from_redis ? "redis" : NULL;
+        if (r->from_redis)
+            r->status.detail = "redis";
         say_ttl(r, s, age);
         respond_stored(r, s, age);
         if (is_time_to_refresh(r, s, age))
