@@ -18,13 +18,13 @@
 struct redis_purges *redis_purges_create(struct redis_tier *tier, struct loop *loop);
 /* When nobody purges any more. What Redis has not confirmed within a second is lost: a weir that starts later knows
  * nothing of it. */
-void redis_purges_destroy(struct redis_purges *purges);
+void redis_purges_destroy(struct redis_purges *p);
 
 /* To be called before memory is purged: a look-up that begins after that finds the purge owed, or done. */
 void redis_purge_url(struct redis_tier *tier, struct bytes key_url);
 void redis_purge_all(struct redis_tier *tier);
 
-size_t redis_purges_owed(struct redis_purges *purges);
+size_t redis_purges_owed(struct redis_purges *p);
 
 /* Is a purge owed that covers this url? */
 bool redis_purge_is_owed(struct redis_tier *tier, struct bytes key_url);

@@ -17,7 +17,7 @@
 enum { REDIS_BODY_MAX = 1024 * 1024 };
 
 struct redis_writer *redis_writer_create(struct redis_thread *t);
-void redis_writer_destroy(struct redis_writer *w); /* after the link */
+void redis_writer_destroy(struct redis_writer *writer); /* after the link */
 
 /* A complete response, under its own key. Redis keeps it until nothing could use it any more. */
 void redis_write_response(struct redis_thread *t, const struct record_epoch *epoch, struct stored *s);

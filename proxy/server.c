@@ -105,6 +105,19 @@ static enum store_eviction eviction_of(const struct conf *conf)
 
 /* --- reload --- */
 
+static bool same_text(const char *a, const char *b)
+{
+    return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
+}
+
+static bool same_redis(const struct conf_redis *a, const struct conf_redis *b)
+{
+    if (a == NULL || b == NULL)
+        return a == b;
+    return same_text(a->server, b->server) && a->database == b->database && same_text(a->password, b->password) &&
+           bytes_eq(a->namespace, b->namespace) && a->timeout_ms == b->timeout_ms;
+}
+
 static void note_what_stays(struct server *s, const struct conf *conf)
 {
     const struct conf *old = s->snapshot->conf;
@@ -114,6 +127,8 @@ static void note_what_stays(struct server *s, const struct conf *conf)
     if (conf->memory_shards != old->memory_shards)
         log_event(s->shared.log, CONF_LOG_WARN, "memory: shards: %u takes effect at the next start",
                   conf->memory_shards);
+    if (!same_redis(conf->redis, s->shared.redis != NULL ? redis_conf(s->shared.redis) : NULL))
+        log_event(s->shared.log, CONF_LOG_WARN, "redis: takes effect at the next start");
     if (conf->user != old->user && (conf->user == NULL || old->user == NULL || strcmp(conf->user, old->user) != 0))
         log_event(s->shared.log, CONF_LOG_WARN, "user: %s takes effect at the next start",
                   conf->user != NULL ? conf->user : "(none)");

@@ -120,6 +120,20 @@ def test_ways_to_a_server(origin, start, make_redis, tmp_path, way):
     assert len(server.records()) == 1
 
 
+def test_a_reload_says_that_settings_wait_for_the_next_start(origin, begin, redis):
+    serial(origin, "/a")
+    w = begin()
+    conf = {**w.conf, "redis": {**w.conf["redis"], "namespace": "other"}}
+    w.reload_and_wait(conf)
+    assert "redis: takes effect at the next start" in w.stderr
+    w.get("/a")
+    until_written(w)
+    assert len(redis.records()) == 1
+    before = len(w.lines)
+    w.reload_and_wait({**conf, "redis": {**conf["redis"], "namespace": "weir"}})
+    assert "next start" not in "".join(w.lines[before:])
+
+
 @pytest.mark.parametrize("size", [0, 1, 70_000, 1024 * 1024])
 def test_bodies_come_back_as_they_were(origin, begin, size):
     body = bytes(i * 7 % 251 for i in range(size))
