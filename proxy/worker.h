@@ -69,7 +69,7 @@ struct worker {
     struct store_thread *store;
     struct hasher *hasher;
     struct redis_thread *redis; /* NULL: none */
-    struct hold *hold; /* the current snapshot */
+    struct hold *hold;          /* the current snapshot */
 
     /* Date fields of stored responses as libh2o wants them, by second */
     struct {
